@@ -1,0 +1,1 @@
+"""ModelRelease: release machine-learning models on Kubernetes, judged slice by slice."""

@@ -1,0 +1,30 @@
+"""
+What all models of the API share: camelCase on the wire, snake_case in Python, immutable, nothing unknown.
+
+Spec models refuse unknown fields, so that a typing error is never silently ignored. Status models ignore them, so
+that an older operator can read what a newer one wrote.
+"""
+
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+GROUP: Final = "modelrelease.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+RELEASE_LABEL: Final = f"{GROUP}/release"
+REVISION_LABEL: Final = f"{GROUP}/revision"
+
+
+class SpecModel(BaseModel):
+    """A part of a spec: written by users, refused when it holds a field that does not exist."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class StatusModel(BaseModel):
+    """A part of a status: written by the operator, read back leniently."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)

@@ -1,0 +1,259 @@
+"""
+What users write: the spec of a ModelRelease.
+
+One ModelRelease stands for one served model, for years. A new model version is an edit of it.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from modelrelease.api.base import SpecModel
+from modelrelease.api.contract import Contract, Name
+from modelrelease.api.quantities import Duration, PercentText, parse_duration, parse_fraction
+
+Percent = Annotated[int, Field(ge=1, le=100)]
+ObjectName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
+]
+
+
+class StageKind(StrEnum):
+    """What users see of the candidate."""
+
+    SHADOW = "shadow"
+    CANARY = "canary"
+    FULL = "full"
+
+
+class OnInconclusive(StrEnum):
+    """What happens at a stage's deadline without enough evidence."""
+
+    HOLD = "Hold"
+    ADVANCE = "Advance"
+    ROLLBACK = "Rollback"
+
+
+class OnNoMetrics(StrEnum):
+    """What happens when Prometheus stays silent past the metrics deadline."""
+
+    HOLD = "Hold"
+    ROLLBACK = "Rollback"
+
+
+class Model(SpecModel):
+    """The model that is served."""
+
+    version: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+        description="Version of the model. Any change of model, or of the server's port or template, starts a rollout."
+    )
+
+
+class Server(SpecModel):
+    """The pods that serve the model."""
+
+    replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="Pods per revision at full size. Changed in place, no rollout. Default 1."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Container port that takes requests.")
+    progress_deadline: Duration | None = Field(
+        default=None, description="A candidate must become available within this. Default 10m."
+    )
+    shadow_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="Pods of a candidate while it has no user traffic. Default: replicas."
+    )
+    template: dict[str, Any] = Field(
+        description="A PodTemplateSpec.", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
+    )
+
+
+class ParentRef(SpecModel):
+    """The Gateway that the route attaches to."""
+
+    name: ObjectName
+    namespace: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
+    section_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+
+class GatewayAPI(SpecModel):
+    """Traffic through one HTTPRoute named like the release."""
+
+    parent_refs: list[ParentRef] = Field(min_length=1, max_length=16)
+    hostnames: list[Annotated[str, StringConstraints(min_length=1, max_length=253)]] | None = Field(
+        default=None, max_length=16
+    )
+    matches: list[dict[str, Any]] | None = Field(
+        default=None,
+        max_length=8,
+        description="HTTPRouteMatch list of the one rule. Default: every path.",
+        json_schema_extra={"items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    )
+
+
+class Traffic(SpecModel):
+    """How requests reach the revisions."""
+
+    gateway_api: GatewayAPI = Field(alias="gatewayAPI")
+
+
+class Shadow(SpecModel):
+    """Copies of requests go to the candidate; users see only the stable revision."""
+
+    percent: Percent | None = Field(default=None, description="Share of requests that is copied. Default 100.")
+
+
+class Canary(SpecModel):
+    """A share of users is served by the candidate."""
+
+    percent: Percent = Field(description="Share of requests that the candidate answers.")
+
+
+class Full(SpecModel):
+    """All users are served by the candidate; the old revision stays warm for the watch."""
+
+
+class Stage(SpecModel):
+    """One step of the rollout; exactly one of shadow, canary, full."""
+
+    name: Name
+    shadow: Shadow | None = None
+    canary: Canary | None = None
+    full: Full | None = None
+    bake: Duration | None = Field(
+        default=None, description="Shortest time in the stage. Default: shadow 30m, canary 10m, full 24h (the watch)."
+    )
+    deadline: Duration | None = Field(
+        default=None,
+        description="With no verdict by then, analysis.onInconclusive decides. Default 2h, never less than twice bake.",
+    )
+
+    @property
+    def kind(self) -> StageKind:
+        """The kind of the stage."""
+        if self.shadow is not None:
+            return StageKind.SHADOW
+        return StageKind.CANARY if self.canary is not None else StageKind.FULL
+
+    @property
+    def weight(self) -> int:
+        """Share of user requests that the candidate answers, in percent."""
+        if self.canary is not None:
+            return self.canary.percent
+        return 0 if self.shadow is not None else 100
+
+    @property
+    def mirror_percent(self) -> int:
+        """Share of user requests that is copied to the candidate, in percent."""
+        return 0 if self.shadow is None else self.shadow.percent or 100
+
+    @property
+    def bake_time(self) -> timedelta:
+        """Shortest time in the stage."""
+        defaults = {StageKind.SHADOW: "30m", StageKind.CANARY: "10m", StageKind.FULL: "24h"}
+        return parse_duration(self.bake or defaults[self.kind])
+
+    @property
+    def deadline_time(self) -> timedelta:
+        """Time after which an inconclusive gate is decided by ``analysis.onInconclusive``."""
+        return parse_duration(self.deadline) if self.deadline else max(timedelta(hours=2), 2 * self.bake_time)
+
+
+DEFAULT_STAGES = (
+    Stage(name="shadow", shadow=Shadow(percent=100)),
+    Stage(name="canary-5", canary=Canary(percent=5)),
+    Stage(name="canary-25", canary=Canary(percent=25)),
+    Stage(name="canary-50", canary=Canary(percent=50)),
+    Stage(name="full", full=Full()),
+)
+
+
+class Analysis(SpecModel):
+    """How gates are judged."""
+
+    interval: Duration | None = Field(default=None, description="How often gates are judged. Default 30s.")
+    error_budget: PercentText | None = Field(
+        default=None, description="Chance of one false rollback in the whole release. Default 1%."
+    )
+    on_inconclusive: OnInconclusive | None = Field(default=None, description="At a stage's deadline. Default Hold.")
+    on_no_metrics: OnNoMetrics | None = Field(
+        default=None, description="Prometheus silent past metricsDeadline. Default Hold."
+    )
+    metrics_deadline: Duration | None = Field(default=None, description="Default 30m.")
+
+
+class ReleaseSpec(SpecModel):
+    """The whole spec of a ModelRelease."""
+
+    owner: Annotated[str, StringConstraints(max_length=253)] | None = Field(
+        default=None, description="Who is told; shown in events."
+    )
+    suspend: bool | None = Field(default=None, description="True: nothing moves, traffic stays where it is.")
+    model: Model
+    server: Server
+    traffic: Traffic
+    contract: Contract
+    stages: list[Stage] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Default: shadow 30m; canary 5, 25, 50 %, 10m each; full, watched for 24h.",
+    )
+    analysis: Analysis | None = None
+    history: Annotated[int, Field(ge=1, le=50)] | None = Field(
+        default=None, description="How many ended rollouts status.history keeps. Default 10."
+    )
+
+    # Defaults live here, not in the CRD: a GitOps tool would show every defaulted field as a difference for ever.
+
+    @property
+    def plan_stages(self) -> tuple[Stage, ...]:
+        """The stages in order, the default plan when the spec gives none."""
+        return tuple(self.stages) if self.stages else DEFAULT_STAGES
+
+    @property
+    def replicas(self) -> int:
+        """Pods per revision at full size."""
+        return self.server.replicas or 1
+
+    @property
+    def shadow_replicas(self) -> int:
+        """Pods of a candidate without user traffic."""
+        return min(self.server.shadow_replicas or self.replicas, self.replicas)
+
+    @property
+    def progress_deadline(self) -> timedelta:
+        """A candidate must become available within this."""
+        return parse_duration(self.server.progress_deadline or "10m")
+
+    @property
+    def interval(self) -> timedelta:
+        """How often gates are judged."""
+        return parse_duration((self.analysis and self.analysis.interval) or "30s")
+
+    @property
+    def error_budget(self) -> float:
+        """Chance of one false rollback in the whole release, as a fraction."""
+        return parse_fraction((self.analysis and self.analysis.error_budget) or "1%")
+
+    @property
+    def on_inconclusive(self) -> OnInconclusive:
+        """What happens at a stage's deadline without enough evidence."""
+        return (self.analysis and self.analysis.on_inconclusive) or OnInconclusive.HOLD
+
+    @property
+    def on_no_metrics(self) -> OnNoMetrics:
+        """What happens when Prometheus stays silent."""
+        return (self.analysis and self.analysis.on_no_metrics) or OnNoMetrics.HOLD
+
+    @property
+    def metrics_deadline(self) -> timedelta:
+        """How long Prometheus may stay silent before ``on_no_metrics`` decides."""
+        return parse_duration((self.analysis and self.analysis.metrics_deadline) or "30m")
+
+    @property
+    def history_limit(self) -> int:
+        """How many ended rollouts are kept in status."""
+        return self.history or 10

@@ -1,0 +1,173 @@
+"""
+What users read: the status of a ModelRelease. Small and quiet.
+
+Status is also the operator's only memory. `stage` and the weights in `stable` and `candidate` are commitments: traffic
+is a function of them, never the other way round. Numbers of the evidence are strings: the Kubernetes API conventions
+ask for no floats.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, Field, PlainSerializer, StringConstraints
+
+from modelrelease.api.base import StatusModel
+from modelrelease.api.reasons import Outcome
+
+# Words of `status.stage` beside the names of spec.stages; those are lower-case, so they cannot collide.
+PENDING: Final = "Pending"
+COMPLETED: Final = "Completed"
+ROLLED_BACK: Final = "RolledBack"
+
+WORST_SLICES_KEPT: Final = 10
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Time = Annotated[AwareDatetime, PlainSerializer(_rfc3339, when_used="json")]
+
+
+class Condition(StatusModel):
+    """A standard Kubernetes condition."""
+
+    type: Annotated[str, StringConstraints(max_length=316)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
+    message: Annotated[str, StringConstraints(max_length=32768)]
+    observed_generation: int
+    last_transition_time: Time
+
+
+class StageRecord(StatusModel):
+    """A stage that the candidate went through, or is in: the window of its evidence."""
+
+    name: str
+    kind: Literal["shadow", "canary", "full"]
+    start_time: Time
+    end_time: Time | None = None
+
+
+class RevisionStatus(StatusModel):
+    """The part that a revision plays."""
+
+    revision: str = Field(description="Hash of the (model, server) pair.")
+    version: str
+    weight: int = Field(description="Share of user requests, in percent.")
+    mirror_percent: int = Field(default=0, description="Share of user requests that is copied to it, in percent.")
+    since: Time = Field(description="When it took this part.")
+
+
+class StableStatus(RevisionStatus):
+    """The revision that users depend on."""
+
+
+class CandidateStatus(RevisionStatus):
+    """The revision on trial."""
+
+    replicas: int = Field(default=1, description="Pods that it is to have now.")
+    unavailable_since: Time | None = Field(default=None, description="Since when its pods are not available.")
+    stages: list[StageRecord] = Field(default_factory=list, description="Stages in the order they were entered.")
+
+    @property
+    def current_stage(self) -> StageRecord | None:
+        """The stage that is open now."""
+        return self.stages[-1] if self.stages and self.stages[-1].end_time is None else None
+
+
+class ArmNumbers(StatusModel):
+    """The counts of one arm."""
+
+    events: str
+    of: str
+
+
+class SliceStatus(StatusModel):
+    """What one clause found in one slice."""
+
+    slice: str = Field(description='"" is all traffic, else such as country=FR.')
+    verdict: Outcome
+    reason: str
+    baseline: str | None = Field(default=None, description="Value in the baseline arm.")
+    candidate: str | None = Field(default=None, description="Value in the candidate arm.")
+    change: str | None = Field(default=None, description="Change against the baseline, such as +41%.")
+    low: str | None = Field(default=None, description="Lower end of the interval of the change.")
+    high: str | None = Field(default=None, description="Upper end of the interval of the change.")
+    limit: str | None = Field(default=None, description="The clause's margin.")
+    baseline_counts: ArmNumbers | None = None
+    candidate_counts: ArmNumbers | None = None
+
+
+class ClauseStatus(StatusModel):
+    """What one clause found."""
+
+    name: str
+    metric: str
+    verdict: Outcome
+    reason: str
+    message: str = ""
+    overall: SliceStatus | None = None
+    worst: list[SliceStatus] = Field(default_factory=list, description="The worst slices, at most ten.")
+    slices_judged: int = 0
+    slices_inconclusive: int = 0
+
+
+class GateStatus(StatusModel):
+    """What must hold to leave the stage, and whether it does."""
+
+    stage: str
+    verdict: Outcome
+    reason: str
+    message: str = ""
+    worst: str = Field(default="", description="The worst slice in one line.")
+    evaluated_at: Time
+    clauses: list[ClauseStatus] = Field(default_factory=list)
+
+
+class Rejected(StatusModel):
+    """A revision that was rolled back; it is never retried by itself."""
+
+    revision: str
+    version: str
+    stage: str
+    reason: str
+    message: str
+    clause: str | None = None
+    slice: str | None = None
+    time: Time
+
+
+class HistoryEntry(StatusModel):
+    """A rollout that ended."""
+
+    revision: str
+    version: str
+    outcome: Literal["Completed", "RolledBack", "Cancelled", "Superseded"]
+    reason: str
+    message: str = ""
+    start_time: Time
+    end_time: Time
+
+
+class ReleaseStatus(StatusModel):
+    """The whole status of a ModelRelease."""
+
+    observed_generation: int = -1
+    stage: str = Field(default="", description="A name from spec.stages, or Pending, Completed, RolledBack.")
+    stage_start_time: Time | None = None
+    stable: StableStatus | None = None
+    candidate: CandidateStatus | None = None
+    gate: GateStatus | None = None
+    metrics_missing_since: Time | None = Field(default=None, description="Since when Prometheus cannot be read.")
+    rejected: list[Rejected] = Field(default_factory=list, max_length=10)
+    history: list[HistoryEntry] = Field(default_factory=list, max_length=50)
+    conditions: list[Condition] = Field(default_factory=list)
+
+    def condition(self, type_: str) -> Condition | None:
+        """Return the condition of this type, if it is present."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the status as the API server stores it."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

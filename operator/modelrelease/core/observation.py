@@ -1,0 +1,81 @@
+"""
+Everything that was read this tick, absences included.
+
+A thing that is not there is a value, and so is a thing that could not be read: neither is ever a guess.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelrelease.api.revision import Revision
+from modelrelease.core.counts import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """
+    The Deployment of one revision.
+
+    Attributes:
+        revision: Name of the revision.
+        replicas: Pods asked for by the live object.
+        available: Pods that are ready and run the current template.
+        message: What keeps it from being available, in the words of its conditions; "" if nothing is known.
+    """
+
+    revision: str
+    replicas: int
+    available: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    What the live HTTPRoute says.
+
+    Attributes:
+        weights: Share of requests by revision, in percent of all weights; revisions of this release only.
+        mirror_percent: Copied share by revision, in percent.
+        in_sync: Whether the live rules are exactly those that status asks for.
+        accepted: True or False as every parent Gateway says; None while one has not said anything.
+        message: Why it is not accepted, or what differs.
+    """
+
+    weights: Mapping[str, float]
+    mirror_percent: Mapping[str, float]
+    in_sync: bool
+    accepted: bool | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProblem:
+    """Why the traffic that the spec asks for cannot be had: which Gateway, and what it lacks."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """
+    Everything read this tick.
+
+    Attributes:
+        workloads: Live Deployments by revision.
+        revisions: Stored content by revision name.
+        services: Names of the revisions whose Service exists.
+        route: The live route; None when there is none.
+        gateway_problem: What is wrong with a Gateway that the spec names; None when all is well or unknown.
+        conflict: An object of ours-to-be that somebody else owns, as ``Kind name``; None when there is none.
+        evidence: Counts by stage; None when the tick did not need any.
+    """
+
+    workloads: Mapping[str, Workload]
+    revisions: Mapping[str, Revision]
+    services: frozenset[str]
+    route: Route | None
+    gateway_problem: GatewayProblem | None
+    conflict: str | None
+    evidence: Evidence | None

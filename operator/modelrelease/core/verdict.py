@@ -1,0 +1,105 @@
+"""
+Verdicts: what the judge says of slices, clauses and gates.
+
+Three outcomes and a reason. The order is total: a breach outweighs anything, and doubt outweighs a pass. The worst of
+nothing is Inconclusive, because nothing was seen.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modelrelease.api.contract import OnBreach
+from modelrelease.api.reasons import Outcome, Reason
+from modelrelease.core.counts import Slice
+
+_ORDER = {Outcome.PASS: 0, Outcome.INCONCLUSIVE: 1, Outcome.BREACH: 2}
+
+
+def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the worst outcome; of nothing, Inconclusive."""
+    return max(outcomes, key=_ORDER.__getitem__, default=Outcome.INCONCLUSIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceVerdict:
+    """
+    What one clause found in one slice.
+
+    Attributes:
+        part: The slice; ``()`` is all traffic.
+        outcome: Pass, Inconclusive or Breach.
+        reason: Why.
+        baseline, candidate: Value of the metric in each arm, as fractions; None without observations.
+        change: Relative change (for relative clauses), else candidate value minus limit; None when undefined.
+        low, high: Interval of *change* that holds at every look, at the clause's level.
+        events, of: Counts (baseline, candidate), summed over the stages for display only.
+        log_e: Natural logarithm of the e-value against "the clause holds here", summed over stages.
+    """
+
+    part: Slice
+    outcome: Outcome
+    reason: Reason
+    baseline: float | None
+    candidate: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+    events: tuple[float, float]
+    of: tuple[float, float]
+    log_e: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClauseVerdict:
+    """
+    What one clause found: over all traffic, and in each slice, worst first.
+
+    Attributes:
+        clause, metric: Names.
+        outcome, reason, message: The clause's own verdict; a message for people.
+        limit: The clause's margin as written, such as ``5%``.
+        overall: All traffic.
+        slices: Every slice judged, worst first (breaches, then by evidence).
+        log_e: Weighted mean of the clause's e-values, as a logarithm.
+    """
+
+    clause: str
+    metric: str
+    outcome: Outcome
+    reason: Reason
+    message: str
+    limit: str
+    overall: SliceVerdict | None
+    slices: tuple[SliceVerdict, ...]
+    log_e: float
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """A clause and a slice that are proved to break the contract (strong family-wise control)."""
+
+    clause: str
+    part: Slice
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """
+    What the gate says.
+
+    Attributes:
+        outcome: Breach only through clauses with onBreach Rollback or Hold; a broken Warn clause is shown, nothing more.
+        on_breach: The most severe action that broken clauses ask for (Rollback, then Hold, then Warn); None if none is.
+        reason, message: Why, for conditions and for people; a breach names clause, slice, both values and the limit.
+        clauses: One verdict per judged clause, in the contract's order.
+        blame: What is proved broken, worst first.
+        worst: The worst slice in one line, such as ``block-rate country=FR +41% (limit 5%)``; "" if nothing is known.
+    """
+
+    outcome: Outcome
+    on_breach: OnBreach | None
+    reason: Reason
+    message: str
+    clauses: tuple[ClauseVerdict, ...]
+    blame: tuple[Blame, ...]
+    worst: str
