@@ -1,0 +1,1 @@
+"""End-to-end: the throwaway cluster and the suite that runs on it."""
