@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.core.counts import Slice
+from modelrelease.core.counts import MetricsUnavailable, Slice
 
 _ORDER = {Outcome.PASS: 0, Outcome.INCONCLUSIVE: 1, Outcome.BREACH: 2}
 
@@ -103,3 +103,7 @@ class GateVerdict:
     clauses: tuple[ClauseVerdict, ...]
     blame: tuple[Blame, ...]
     worst: str
+
+
+Finding = GateVerdict | MetricsUnavailable
+"""What is known of a gate: a verdict, or why there cannot be one."""

@@ -1,0 +1,81 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+CLUSTER ?= here
+SOURCES := operator model-server tests e2e bench docs
+
+##@ Use it
+.PHONY: demo demo-down
+demo: $(STAMP) ## Three releases of a real model on a throwaway cluster, with a live table (CLUSTER=kind: on kind)
+	@$(BIN)/python -m e2e.demo --cluster $(CLUSTER)
+
+demo-down: ## Remove every trace of the throwaway cluster
+	@$(PYTHON) -m e2e.cluster down
+
+##@ Work on it
+.PHONY: help setup check test lint types unit generate verify
+help: ## This list
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*##/ {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv from the hash-locked requirements
+
+$(STAMP): requirements/dev.txt pyproject.toml model-server/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing the Debian package python3-venv"; apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; }
+	@echo "creating .venv from requirements/dev.txt (1 to 5 minutes)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation -e . -e model-server
+	@touch $@
+
+check: lint types unit ## The fast inner loop, under a minute: lint, types, unit tests
+
+test: verify ## Everything that proves the project, the end-to-end suite on the real cluster included
+	@$(BIN)/python -m e2e.cluster build
+	@$(BIN)/pytest -m "not cluster" -n 2 --dist loadgroup
+	@$(BIN)/pytest e2e -m cluster
+
+lint: $(STAMP) ## ruff and import-linter
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "run: $(BIN)/ruff format $(SOURCES)"; exit 1; }
+	@$(BIN)/lint-imports --quiet || $(BIN)/lint-imports
+
+types: $(STAMP) ## mypy, strict
+	@$(BIN)/mypy operator model-server/modelserver e2e bench
+
+unit: $(STAMP) ## Tests that need no other part
+	@$(BIN)/pytest -q -m "not cluster and not apiserver and not prometheus and not modelserver" -n 2
+
+generate: $(STAMP) ## Write what is generated: crds/ and the chart's copy
+	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds
+
+verify: lint types ## What CI reads before it tests: lint, types, generated files
+	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
+
+##@ Parts of it
+.PHONY: cluster-up cluster-down cluster-status e2e bench-judge bench-truth lock
+cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
+	@$(BIN)/python -m e2e.cluster up
+
+cluster-down: demo-down ## The same as demo-down
+
+cluster-status: ## What of the cluster runs
+	@$(PYTHON) -m e2e.cluster status
+
+e2e: $(STAMP) ## The end-to-end suite alone
+	@$(BIN)/pytest e2e -m cluster
+
+bench-judge: $(STAMP) ## Time 100,000 verdicts
+	@$(BIN)/python bench/bench_judge.py
+
+bench-truth: $(STAMP) ## Error rates over simulated releases, side by side with other tools' rules
+	@$(BIN)/python bench/bench_truth.py
+
+lock: $(STAMP) ## Lock the requirements anew
+	@for part in operator model-server dev; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
+	    --no-emit-index-url --no-annotate --no-header requirements/$$part.in -o requirements/$$part.txt; done

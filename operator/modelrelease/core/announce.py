@@ -1,0 +1,159 @@
+"""
+What is worth an event: the differences between two statuses, and nothing else.
+
+An event is a transition that somebody at 3 AM wants to find in ``kubectl describe``: what moved, why, with the numbers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from modelrelease.api.reasons import Reason
+from modelrelease.api.status import COMPLETED, PENDING, ROLLED_BACK, Condition, ReleaseStatus, StageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An event: its type, its specific reason, and a message for people."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+_STARTED: Final = {"shadow": "ShadowStarted", "canary": "CanaryStarted", "full": "WatchStarted"}
+
+
+def announce(before: ReleaseStatus, after: ReleaseStatus) -> list[Announcement]:
+    """Return the events of going from *before* to *after*; none when nothing that matters differs."""
+    return [*_rollout(before, after), *_conditions(before, after)]
+
+
+def _rollout(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    moved = (before.stage, before.stage_start_time) != (after.stage, after.stage_start_time)
+    if not moved:
+        yield from _growing(before, after)
+        return
+    match after.stage:
+        case "":
+            return
+        case _ if after.stage == PENDING:
+            yield from _begun(before, after)
+        case _ if after.stage == ROLLED_BACK:
+            yield from _rolled_back(after)
+        case _ if after.stage == COMPLETED:
+            yield from _ended(before, after)
+        case _:
+            yield from _entered(before, after)
+
+
+def _growing(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    if before.candidate and after.candidate and after.candidate.replicas > before.candidate.replicas:
+        yield Announcement(
+            "Normal",
+            "ScalingUp",
+            f"gate of stage {after.stage} passed; the candidate grows to {after.candidate.replicas} pods first",
+        )
+
+
+def _begun(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    if after.candidate is None:
+        return
+    if before.candidate and before.stage != ROLLED_BACK:
+        yield Announcement(
+            "Normal",
+            "RolloutCancelled",
+            f"version {before.candidate.version}, revision {before.candidate.revision}, "
+            f"gave way in stage {before.stage}; all traffic is on the stable revision",
+        )
+    new = f"version {after.candidate.version}, revision {after.candidate.revision}"
+    if after.stable is None:
+        yield Announcement("Normal", "InitialRelease", f"{new} is the first: nothing to compare with, straight to full")
+    else:
+        yield Announcement("Normal", "RolloutStarted", f"{new} is to replace version {after.stable.version}")
+
+
+def _entered(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    trial = after.candidate
+    record = trial.current_stage if trial else None
+    if trial is None or record is None:
+        return
+    if before.candidate and before.candidate.current_stage and before.stage != PENDING:
+        yield Announcement("Normal", "GatePassed", f"stage {before.stage}: {_gate_message(before)}")
+    if record.kind == "full":
+        yield Announcement("Normal", "Promoted", f"version {trial.version} answers all users")
+    yield Announcement("Normal", _STARTED[record.kind], _stage_message(after, record))
+
+
+def _gate_message(status: ReleaseStatus) -> str:
+    return status.gate.message if status.gate and status.gate.message else "the contract holds"
+
+
+def _stage_message(after: ReleaseStatus, record: StageRecord) -> str:
+    trial = after.candidate
+    assert trial is not None, "the caller checked"
+    match record.kind:
+        case "shadow":
+            return f"stage {record.name}: copies of {trial.mirror_percent} % of requests go to version {trial.version}"
+        case "canary":
+            return f"stage {record.name}: version {trial.version} answers {trial.weight} % of requests"
+        case "full":
+            return f"stage {record.name}: version {trial.version} is watched, the old revision is kept warm"
+
+
+def _rolled_back(after: ReleaseStatus) -> Iterator[Announcement]:
+    if not after.rejected:
+        return
+    entry = after.rejected[-1]
+    if entry.reason == Reason.CONTRACT_BREACHED:
+        yield Announcement("Warning", "ContractBreached", f"stage {entry.stage}: {entry.message}")
+    to = f"version {after.stable.version}" if after.stable else "no revision"
+    yield Announcement(
+        "Warning",
+        "RolledBack",
+        f"version {entry.version}, revision {entry.revision}, left stage {entry.stage} ({entry.reason}): "
+        f"all traffic goes to {to}",
+    )
+    yield Announcement(
+        "Warning", "RevisionRejected", f"revision {entry.revision} is not retried by itself: release another revision"
+    )
+
+
+def _ended(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    if len(after.history) and after.history != before.history:
+        entry = after.history[-1]
+        if entry.outcome == "Completed":
+            yield Announcement(
+                "Normal", "Completed", f"version {entry.version}, revision {entry.revision}, is the release"
+            )
+        else:
+            yield Announcement("Normal", "RolloutCancelled", entry.message)
+
+
+def _conditions(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    for condition in after.conditions:
+        old = before.condition(condition.type)
+        yield from _condition(condition, old)
+
+
+def _condition(new: Condition, old: Condition | None) -> Iterator[Announcement]:
+    changed = old is None or (old.status, old.reason) != (new.status, new.reason)
+    if not changed:
+        return
+    match new.type, new.status:
+        case "TrafficInSync", "False" if new.reason == Reason.DRIFTED:
+            yield Announcement("Warning", "TrafficDrifted", new.message)
+        case "MetricsAvailable", "False":
+            yield Announcement("Warning", "MetricsUnavailable", new.message)
+        case "MetricsAvailable", "True" if old is not None:
+            yield Announcement("Normal", "MetricsAvailable", new.message)
+        case "ShadowFlowing", "False":
+            yield Announcement("Warning", "ShadowNotFlowing", new.message)
+        case "AwaitingApproval", "True":
+            yield Announcement("Warning", "ContractBreached", new.message)
+        case "Reconciling", "True" if new.reason == Reason.DEADLINE_EXCEEDED:
+            yield Announcement("Warning", "GateInconclusive", new.message)
+        case "Reconciling", "True" if new.reason == Reason.SUSPENDED:
+            yield Announcement("Normal", "Suspended", new.message)
+        case "Stalled", "True" if new.reason != Reason.ROLLED_BACK:
+            yield Announcement("Warning", new.reason, new.message)

@@ -1,0 +1,127 @@
+"""
+The conditions of a release, as kstatus and people read them.
+
+Ready says "what was ordered is the release". Available says "users are served" and stays True through a rollback.
+Reconciling and Stalled are present only while True, and never both.
+"""
+
+from modelrelease.api.reasons import Reason
+from modelrelease.api.release import StageKind
+from modelrelease.api.status import COMPLETED, ReleaseStatus
+from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation
+from modelrelease.core.verdict import GateVerdict
+
+Wanted = tuple[str, str, str, str]
+"""Type, status, reason, message of a condition."""
+
+
+def conditions_of(it: Situation, decision: Decision, after: ReleaseStatus) -> list[Wanted]:
+    """Return the conditions that hold once *decision* has led to the status *after*."""
+    return [
+        *_progress(it, decision, after),
+        _available(it, after),
+        ("ContractValid", "True", Reason.VALID, "the spec can be carried out"),
+        *_traffic(it),
+        *_shadow(it, after),
+        *_approval(decision),
+        *_metrics(it),
+    ]
+
+
+def _progress(it: Situation, decision: Decision, after: ReleaseStatus) -> list[Wanted]:
+    reason, message = _why(decision, after)
+    if after.stage == COMPLETED and not _stalled(decision) and reason is not Reason.SUSPENDED:
+        return (
+            [("Ready", "True", reason, message)]
+            if it.release.desired.name == _stable(after)
+            else _reconciling(reason, message)
+        )
+    if _stalled(decision):
+        return [("Ready", "False", reason, message), ("Stalled", "True", reason, message)]
+    return _reconciling(reason, message)
+
+
+def _reconciling(reason: Reason, message: str) -> list[Wanted]:
+    return [("Ready", "False", reason, message), ("Reconciling", "True", reason, message)]
+
+
+def _stable(status: ReleaseStatus) -> str | None:
+    return status.stable.revision if status.stable else None
+
+
+def _stalled(decision: Decision) -> bool:
+    return isinstance(decision, RollBack) or (isinstance(decision, Hold) and decision.stalled)
+
+
+def _why(decision: Decision, after: ReleaseStatus) -> tuple[Reason, str]:
+    match decision:
+        case Hold(reason=Reason.READY) | Complete() | Cancel():
+            version = after.stable.version if after.stable else ""
+            return Reason.READY, f"users are served by version {version}, revision {_stable(after)}"
+        case Hold(reason=reason, message=message):
+            return reason, message
+        case RollBack(message=message):
+            return Reason.ROLLED_BACK, message
+        case _:
+            return Reason.PROGRESSING, decision.message
+
+
+def _available(it: Situation, after: ReleaseStatus) -> Wanted:
+    serving = [part for part in (after.stable, after.candidate) if part and part.weight]
+    lacking = [part for part in serving if not _pods(it, part.revision)]
+    if serving and not lacking:
+        shares = " and ".join(f"version {part.version} ({part.weight} %)" for part in serving)
+        return ("Available", "True", Reason.SERVING, f"users are served by {shares}")
+    who = " and ".join(f"version {part.version}" for part in lacking) or "any revision"
+    return ("Available", "False", Reason.NO_AVAILABLE_PODS, f"no pod of {who} is available")
+
+
+def _pods(it: Situation, revision: str) -> int:
+    workload = it.seen.workloads.get(revision)
+    return workload.available if workload else 0
+
+
+def _traffic(it: Situation) -> list[Wanted]:
+    problem = it.seen.gateway_problem
+    if problem:
+        return [("TrafficInSync", "False", problem.reason, problem.message)]
+    route = it.seen.route
+    if route is None:
+        return []
+    if not route.in_sync:
+        return [("TrafficInSync", "False", Reason.DRIFTED, f"{route.message}; it is written again")]
+    if route.accepted is not True:
+        return [
+            ("TrafficInSync", "False", Reason.NOT_ACCEPTED, route.message or "the Gateway has not accepted the route")
+        ]
+    return [("TrafficInSync", "True", Reason.IN_SYNC, "the live route is what status says")]
+
+
+def _shadow(it: Situation, after: ReleaseStatus) -> list[Wanted]:
+    record = after.candidate.current_stage if after.candidate else None
+    if record is None or record.kind != StageKind.SHADOW or not isinstance(it.finding, GateVerdict):
+        return []
+    if it.finding.reason is Reason.SHADOW_NOT_FLOWING:
+        return [("ShadowFlowing", "False", it.finding.reason, it.finding.message)]
+    if it.finding.reason is Reason.NO_DATA:
+        return [("ShadowFlowing", "Unknown", it.finding.reason, it.finding.message)]
+    return [("ShadowFlowing", "True", Reason.FLOWING, "copies of requests reach the candidate")]
+
+
+def _approval(decision: Decision) -> list[Wanted]:
+    match decision:
+        case Hold(reason=Reason.BREACH_HELD, message=message):
+            return [("AwaitingApproval", "True", Reason.BREACH_HELD, message)]
+        case _:
+            return []
+
+
+def _metrics(it: Situation) -> list[Wanted]:
+    match it.finding:
+        case MetricsUnavailable(message=message):
+            return [("MetricsAvailable", "False", Reason.METRICS_UNAVAILABLE, message)]
+        case GateVerdict():
+            return [("MetricsAvailable", "True", Reason.METRICS_READ, "Prometheus answered the last question")]
+        case _:
+            return []

@@ -1,0 +1,400 @@
+"""
+Every decision, in one table.
+
+``decide`` asks the rows of ``TABLE`` in order; the first that has something to say decides. A row looks at the
+situation and returns a decision or None; it changes nothing. So the table reads like the manual:
+
+    what is wrong with the order      invalid spec, suspended
+    what is ordered                   the stable revision, a rejected one, a new one
+    what cannot work                  a name that is taken, a Gateway that is absent
+    whether the candidate lives       not available yet, not available any more
+    what the evidence says            breach, no metrics, inconclusive
+    and only then what comes next     bake, grow, next stage, complete
+
+The last row always answers, and no row raises: a fault is a Hold with a reason, never a verdict.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from modelrelease.api.contract import OnBreach
+from modelrelease.api.parse import InvalidSpec, Release
+from modelrelease.api.reasons import Outcome, Reason
+from modelrelease.api.release import OnInconclusive, OnNoMetrics, Stage, StageKind
+from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, StageRecord
+from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.observation import Observation
+from modelrelease.core.verdict import Finding
+
+NO_PODS_GRACE: Final = timedelta(seconds=15)
+"""How long users may be sent to a candidate that has no pod left: one restart, not more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing moves. *stalled* means that it will not go on by itself."""
+
+    reason: Reason
+    message: str
+    stalled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The desired revision becomes the candidate; one that was on trial before gives way, traffic first."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """The candidate grows to *replicas* before its weight rises."""
+
+    replicas: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """The candidate enters *stage*."""
+
+    stage: Stage
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """All traffic returns to the stable revision, and the candidate is rejected."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """All traffic returns to the stable revision, without blame for the candidate."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The candidate becomes the stable revision."""
+
+    message: str
+
+
+Decision = Hold | Start | Prepare | Advance | RollBack | Cancel | Complete
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """
+    Everything that a decision rests on.
+
+    Attributes:
+        release: What is ordered.
+        status: What we have committed to.
+        seen: What was read this tick.
+        finding: What the open stage's gate says; None when no stage is open or it was not asked.
+        now: The one time of this tick.
+    """
+
+    release: Release
+    status: ReleaseStatus
+    seen: Observation
+    finding: Finding | None
+    now: datetime
+
+    @property
+    def trial(self) -> CandidateStatus | None:
+        """The candidate on trial; a rejected one is not."""
+        return None if self.status.stage == ROLLED_BACK else self.status.candidate
+
+    @property
+    def initial(self) -> bool:
+        """Whether there is no stable revision yet."""
+        return self.status.stable is None
+
+    @property
+    def wants_stable(self) -> bool:
+        """Whether the spec asks for what is stable already."""
+        return self.status.stable is not None and self.status.stable.revision == self.release.desired.name
+
+    @property
+    def wants_rejected(self) -> bool:
+        """Whether the spec asks for a revision that was rolled back."""
+        return any(entry.revision == self.release.desired.name for entry in self.status.rejected)
+
+    @property
+    def available(self) -> int:
+        """Available pods of the candidate on trial."""
+        workload = self.seen.workloads.get(self.trial.revision) if self.trial else None
+        return workload.available if workload else 0
+
+    @property
+    def record(self) -> StageRecord | None:
+        """The open stage, as recorded."""
+        return self.trial.current_stage if self.trial else None
+
+    @property
+    def stage(self) -> Stage | None:
+        """The open stage, as planned; None when none is open or the plan has lost it."""
+        stages = {stage.name: stage for stage in self.plan}
+        return stages.get(self.record.name) if self.record else None
+
+    @property
+    def plan(self) -> tuple[Stage, ...]:
+        """The stages of this rollout; a first release has nothing to compare with and goes straight to full."""
+        stages = self.release.spec.plan_stages
+        return tuple(stage for stage in stages if stage.kind is StageKind.FULL) if self.initial else stages
+
+    @property
+    def next_stage(self) -> Stage | None:
+        """The stage after the open one, or the first; None when the open one is the last."""
+        if self.stage is None:
+            return self.plan[0]
+        following = self.plan[self.plan.index(self.stage) + 1 :]
+        return following[0] if following else None
+
+    def since(self, moment: datetime | None) -> timedelta:
+        """Return how long ago *moment* was; nothing for a moment that never came or that lies ahead."""
+        return max(self.now - moment, timedelta(0)) if moment else timedelta(0)
+
+
+def replicas_for(release: Release, stage: Stage) -> int:
+    """Return how many pods the candidate needs in *stage*."""
+    return release.spec.shadow_replicas if stage.kind is StageKind.SHADOW else release.spec.replicas
+
+
+# What is ordered.
+
+
+def _suspended(it: Situation) -> Decision | None:
+    if not it.release.spec.suspend:
+        return None
+    return Hold(Reason.SUSPENDED, "spec.suspend is true: nothing moves, traffic stays where it is")
+
+
+def _stable_is_wanted(it: Situation) -> Decision | None:
+    if not it.wants_stable or it.trial:
+        return None
+    return Hold(Reason.READY, f"version {it.release.desired.version} is the release")
+
+
+def _back_to_stable(it: Situation) -> Decision | None:
+    if not it.wants_stable or it.trial is None:
+        return None
+    return Cancel(f"the spec asks for the stable revision {it.release.desired.name} again")
+
+
+def _rejected_is_wanted(it: Situation) -> Decision | None:
+    if not it.wants_rejected:
+        return None
+    if it.trial:
+        return Cancel(f"the spec asks for the rejected revision {it.release.desired.name}")
+    entry = next(entry for entry in reversed(it.status.rejected) if entry.revision == it.release.desired.name)
+    why = f"revision {entry.revision} (version {entry.version}) was rolled back in stage {entry.stage}: {entry.message}"
+    return Hold(Reason.ROLLED_BACK, f"{why}. It is not retried by itself: release another revision", stalled=True)
+
+
+# What cannot work; asked only before traffic moves, for afterwards the evidence must be heard first.
+
+
+def _name_is_taken(it: Situation) -> Decision | None:
+    if it.seen.conflict is None or it.record:
+        return None
+    message = f"{it.seen.conflict} exists and does not belong to this release: rename the release or delete that object"
+    return Hold(Reason.NAME_CONFLICT, message, stalled=True)
+
+
+def _gateway_problem(it: Situation) -> Decision | None:
+    problem = it.seen.gateway_problem
+    if problem is None or it.record:
+        return None
+    return Hold(Reason(problem.reason), problem.message, stalled=True)
+
+
+def _new_revision(it: Situation) -> Decision | None:
+    if it.trial and it.trial.revision == it.release.desired.name:
+        return None
+    return Start(f"version {it.release.desired.version}, revision {it.release.desired.name}")
+
+
+def _stage_left_the_plan(it: Situation) -> Decision | None:
+    if it.record is None or it.stage:
+        return None
+    return Start(f"stage {it.record.name} is no longer in spec.stages: the rollout starts over")
+
+
+# Whether the candidate lives.
+
+
+def _pending(it: Situation) -> Decision | None:
+    if it.record or it.trial is None or it.available >= it.trial.replicas:
+        return None
+    waiting = f"{it.available} of {it.trial.replicas} pods of the candidate are available{_why_not(it)}"
+    if it.since(it.status.stage_start_time) <= it.release.spec.progress_deadline:
+        return Hold(Reason.PENDING, waiting)
+    return _late(it, f"{waiting}; server.progressDeadline is over")
+
+
+def _unavailable(it: Situation) -> Decision | None:
+    if it.trial is None or it.available >= it.trial.replicas:
+        return None
+    unavailable = f"{it.available} of {it.trial.replicas} pods of the candidate are available{_why_not(it)}"
+    missing = it.since(it.trial.unavailable_since)
+    if it.available == 0 and it.trial.weight and missing > NO_PODS_GRACE and not it.initial:
+        return RollBack(Reason.CANDIDATE_UNAVAILABLE, unavailable)
+    if missing > it.release.spec.progress_deadline:
+        return _late(it, f"{unavailable}; server.progressDeadline is over")
+    return None
+
+
+def _late(it: Situation, message: str) -> Decision:
+    if it.initial:
+        return Hold(
+            Reason.PROGRESS_DEADLINE_EXCEEDED, f"{message}; there is no stable revision to return to", stalled=True
+        )
+    return RollBack(Reason.PROGRESS_DEADLINE_EXCEEDED, message)
+
+
+def _why_not(it: Situation) -> str:
+    workload = it.seen.workloads.get(it.trial.revision) if it.trial else None
+    return f" ({workload.message})" if workload and workload.message else ""
+
+
+# What the evidence says.
+
+
+def _breach(it: Situation) -> Decision | None:
+    verdict = it.finding
+    if verdict is None or isinstance(verdict, MetricsUnavailable) or verdict.outcome is not Outcome.BREACH:
+        return None
+    if verdict.on_breach is OnBreach.HOLD:
+        return Hold(Reason.BREACH_HELD, verdict.message)
+    if it.initial:
+        message = f"{verdict.message}; there is no stable revision to return to, traffic stays"
+        return Hold(Reason.CONTRACT_BREACHED, message, stalled=True)
+    return RollBack(Reason.CONTRACT_BREACHED, verdict.message)
+
+
+def _first_release_watched(it: Situation) -> Decision | None:
+    if not it.initial or it.stage is None:
+        return None
+    return _baking(it) or Complete("first release; there was nothing to compare it with")
+
+
+def _no_metrics(it: Situation) -> Decision | None:
+    if it.finding is not None and not isinstance(it.finding, MetricsUnavailable):
+        return None
+    message = it.finding.message if it.finding else "the gate was not judged"
+    overdue = it.since(it.status.metrics_missing_since) > it.release.spec.metrics_deadline
+    if overdue and it.release.spec.on_no_metrics is OnNoMetrics.ROLLBACK:
+        return RollBack(Reason.METRICS_UNAVAILABLE, f"{message}; analysis.metricsDeadline is over")
+    return Hold(Reason.METRICS_UNAVAILABLE, message)
+
+
+def _route_refused(it: Situation) -> Decision | None:
+    if it.seen.route is None or it.seen.route.accepted is not False:
+        return None
+    return Hold(Reason.ROUTE_REJECTED, it.seen.route.message, stalled=True)
+
+
+def _inconclusive(it: Situation) -> Decision | None:
+    verdict, stage = it.finding, it.stage
+    if verdict is None or isinstance(verdict, MetricsUnavailable) or stage is None or it.record is None:
+        return None
+    if verdict.outcome is not Outcome.INCONCLUSIVE:
+        return None
+    if it.since(it.record.start_time) <= stage.deadline_time:
+        return Hold(verdict.reason, verdict.message)
+    message = f"the deadline of stage {stage.name} is over: {verdict.message}"
+    match it.release.spec.on_inconclusive:
+        case OnInconclusive.ROLLBACK:
+            return RollBack(Reason.DEADLINE_EXCEEDED, message)
+        case OnInconclusive.HOLD:
+            return Hold(Reason.DEADLINE_EXCEEDED, message)
+        case OnInconclusive.ADVANCE:
+            return None
+
+
+# What comes next.
+
+
+def _baking(it: Situation) -> Decision | None:
+    if it.stage is None or it.record is None:
+        return None
+    left = it.stage.bake_time - it.since(it.record.start_time)
+    if left <= timedelta(0):
+        return None
+    return Hold(Reason.BAKING, f"the gate of stage {it.stage.name} passes; it bakes until {_at(it, left)}")
+
+
+def _at(it: Situation, left: timedelta) -> str:
+    return f"{it.now + left:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _grow(it: Situation) -> Decision | None:
+    if it.trial is None or it.next_stage is None:
+        return None
+    needed = replicas_for(it.release, it.next_stage)
+    if needed > it.trial.replicas:
+        return Prepare(needed, f"the candidate grows to {needed} pods before stage {it.next_stage.name}")
+    if it.available < needed:
+        return Hold(
+            Reason.SCALING_UP, f"{it.available} of {needed} pods that stage {it.next_stage.name} needs are available"
+        )
+    return None
+
+
+def _next_stage(it: Situation) -> Decision | None:
+    if it.next_stage is None:
+        return None
+    return Advance(it.next_stage, f"stage {it.next_stage.name}")
+
+
+def _complete(it: Situation) -> Decision | None:
+    return Complete(f"version {it.release.desired.version} is the release")
+
+
+def _opening(row: Callable[[Situation], Decision | None]) -> Callable[[Situation], Decision | None]:
+    """Restrict *row* to candidates that have not entered a stage yet."""
+    return lambda it: None if it.record else row(it)
+
+
+TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
+    ("suspended", _suspended),
+    ("the stable revision is wanted", _stable_is_wanted),
+    ("back to stable in mid-rollout", _back_to_stable),
+    ("a rejected revision is wanted", _rejected_is_wanted),
+    ("an object's name is taken", _name_is_taken),
+    ("the Gateway cannot do it", _gateway_problem),
+    ("a new revision is wanted", _new_revision),
+    ("the stage left the plan", _stage_left_the_plan),
+    ("the candidate is not available yet", _pending),
+    ("the candidate is ready for its first stage", _opening(_next_stage)),
+    ("the candidate is not available any more", _unavailable),
+    ("the contract is breached", _breach),
+    ("a first release is watched", _first_release_watched),
+    ("there are no metrics", _no_metrics),
+    ("the route is refused", _route_refused),
+    ("the gate is inconclusive", _inconclusive),
+    ("passed, but not baked", _baking),
+    ("passed, but too small for the next stage", _grow),
+    ("passed: the next stage", _next_stage),
+    ("passed: the last stage", _complete),
+)
+"""The decision table: first matching row wins. The names are the ids of the tests."""
+
+
+def decide(situation: Situation) -> Decision:
+    """Return what to do; the same for equal situations, and always something."""
+    return next(decision for _, row in TABLE if (decision := row(situation)))
+
+
+def refuse(invalid: InvalidSpec) -> Hold:
+    """Return the decision for a spec that cannot be carried out: everything stays as recorded."""
+    return Hold(Reason.INVALID_SPEC, invalid.message, stalled=True)

@@ -1,0 +1,271 @@
+"""
+From one status to the next: what a decision commits us to.
+
+Status is the operator's memory and its promise; traffic and workloads follow it (``plan``). Nothing here looks at the
+live route to find out where a rollout stands.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final, Literal, assert_never
+
+from modelrelease.api.parse import InvalidSpec
+from modelrelease.api.reasons import Reason
+from modelrelease.api.release import Stage
+from modelrelease.api.status import (
+    COMPLETED,
+    PENDING,
+    ROLLED_BACK,
+    CandidateStatus,
+    Condition,
+    GateStatus,
+    HistoryEntry,
+    Rejected,
+    ReleaseStatus,
+    StableStatus,
+    StageRecord,
+)
+from modelrelease.core.conditions import Wanted, conditions_of
+from modelrelease.core.counts import MetricsUnavailable, slice_name
+from modelrelease.core.decide import (
+    Advance,
+    Cancel,
+    Complete,
+    Decision,
+    Hold,
+    Prepare,
+    RollBack,
+    Situation,
+    Start,
+    replicas_for,
+)
+from modelrelease.core.judge import gate_status
+from modelrelease.core.verdict import GateVerdict
+
+REJECTED_KEPT: Final = 10
+
+HistoryOutcome = Literal["Completed", "RolledBack", "Cancelled", "Superseded"]
+
+
+def transition(it: Situation, decision: Decision) -> ReleaseStatus:
+    """Return the status that *decision* leads to; equal to the old one when nothing but clocks has changed."""
+    observed = _observe(it)
+    moved = _move(replace(it, status=observed), decision)
+    status = moved.model_copy(update={"observed_generation": it.release.generation})
+    return _quiet(
+        it.status, _with_conditions(status, conditions_of(it, decision, status), it.release.generation, it.now)
+    )
+
+
+def transition_invalid(status: ReleaseStatus, invalid: InvalidSpec, decision: Hold, now: datetime) -> ReleaseStatus:
+    """Return the status of a release whose spec cannot be carried out: as it was, and Stalled."""
+    kept = [c for c in status.conditions if c.type not in {"Ready", "Reconciling", "Stalled", "ContractValid"}]
+    wanted = [(c.type, c.status, c.reason, c.message) for c in kept] + [
+        ("Ready", "False", decision.reason, decision.message),
+        ("Stalled", "True", decision.reason, decision.message),
+        ("ContractValid", "False", decision.reason, decision.message),
+    ]
+    after = status.model_copy(update={"observed_generation": invalid.generation})
+    return _with_conditions(after, wanted, invalid.generation, now)
+
+
+def _observe(it: Situation) -> ReleaseStatus:
+    """Return the status with this tick's gate, and with the moments since when something is missing."""
+    changes: dict[str, Any] = {}
+    match it.finding:
+        case MetricsUnavailable():
+            changes["metrics_missing_since"] = it.status.metrics_missing_since or it.now
+        case GateVerdict() as verdict:
+            changes["metrics_missing_since"] = None
+            assert it.record is not None, "a verdict is given on an open stage only"
+            changes["gate"] = gate_status(verdict, it.record.name, it.now)
+        case None:
+            changes["metrics_missing_since"] = None
+        case _ as never:
+            assert_never(never)
+    if it.trial:
+        short = it.available < it.trial.replicas
+        since = (it.trial.unavailable_since or it.now) if short else None
+        changes["candidate"] = it.trial.model_copy(update={"unavailable_since": since})
+    return it.status.model_copy(update=changes)
+
+
+def _move(it: Situation, decision: Decision) -> ReleaseStatus:
+    match decision:
+        case Hold():
+            return _hold(it, decision)
+        case Start():
+            return _start(it)
+        case Prepare(replicas=replicas):
+            return _with_candidate(it.status, replicas=replicas, unavailable_since=it.now)
+        case Advance(stage=stage):
+            return _advance(it, stage)
+        case RollBack():
+            return _roll_back(it, decision)
+        case Cancel():
+            return _cancel(it, decision)
+        case Complete():
+            return _complete(it, decision)
+        case _ as never:
+            assert_never(never)
+
+
+def _hold(it: Situation, decision: Hold) -> ReleaseStatus:
+    if decision.reason is not Reason.READY or it.status.stage == COMPLETED:
+        return it.status
+    # The spec went back to the stable revision after a rollback: nothing is on trial, nothing is broken.
+    return it.status.model_copy(
+        update={"stage": COMPLETED, "stage_start_time": it.now, "candidate": None, "gate": None}
+    )
+
+
+def _start(it: Situation) -> ReleaseStatus:
+    first = it.plan[0]
+    desired = it.release.desired
+    candidate = CandidateStatus(
+        revision=desired.name,
+        version=desired.version,
+        weight=0,
+        since=it.now,
+        replicas=replicas_for(it.release, first),
+    )
+    history = it.status.history
+    if it.trial:
+        history = _recorded(it, "Superseded", Reason.SUPERSEDED, f"replaced by revision {desired.name}")
+    return it.status.model_copy(
+        update={
+            "stage": PENDING,
+            "stage_start_time": it.now,
+            "stable": _all_users(it.status.stable),
+            "candidate": candidate,
+            "gate": None,
+            "history": history,
+        }
+    )
+
+
+def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
+    assert it.trial is not None, "only a candidate advances"
+    record = StageRecord(name=stage.name, kind=stage.kind.value, start_time=it.now)
+    stable = it.status.stable and it.status.stable.model_copy(update={"weight": 100 - stage.weight})
+    status = _with_candidate(
+        it.status,
+        weight=stage.weight,
+        mirror_percent=stage.mirror_percent,
+        stages=[*_closed(it.trial.stages, it.now), record],
+    )
+    # The verdict that opened the stage says nothing of it.
+    return status.model_copy(update={"stage": stage.name, "stage_start_time": it.now, "stable": stable, "gate": None})
+
+
+def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
+    assert it.trial is not None, "only a candidate is rolled back"
+    blamed = it.finding.blame[0] if isinstance(it.finding, GateVerdict) and it.finding.blame else None
+    breach = decision.reason is Reason.CONTRACT_BREACHED
+    entry = Rejected(
+        revision=it.trial.revision,
+        version=it.trial.version,
+        stage=it.status.stage,
+        reason=decision.reason,
+        message=decision.message,
+        clause=blamed.clause if blamed and breach else None,
+        slice=slice_name(blamed.part) if blamed and breach else None,
+        time=it.now,
+    )
+    status = _with_candidate(it.status, weight=0, mirror_percent=0, stages=_closed(it.trial.stages, it.now))
+    return status.model_copy(
+        update={
+            "stage": ROLLED_BACK,
+            "stage_start_time": it.now,
+            "stable": _all_users(it.status.stable),
+            "rejected": [*it.status.rejected, entry][-REJECTED_KEPT:],
+            "history": _recorded(it, "RolledBack", decision.reason, decision.message),
+        }
+    )
+
+
+def _cancel(it: Situation, decision: Cancel) -> ReleaseStatus:
+    return it.status.model_copy(
+        update={
+            "stage": COMPLETED,
+            "stage_start_time": it.now,
+            "stable": _all_users(it.status.stable),
+            "candidate": None,
+            "gate": None,
+            "history": _recorded(it, "Cancelled", Reason.CANCELLED, decision.message),
+        }
+    )
+
+
+def _complete(it: Situation, decision: Complete) -> ReleaseStatus:
+    assert it.trial is not None, "only a candidate completes"
+    stable = StableStatus(revision=it.trial.revision, version=it.trial.version, weight=100, since=it.now)
+    return it.status.model_copy(
+        update={
+            "stage": COMPLETED,
+            "stage_start_time": it.now,
+            "stable": stable,
+            "candidate": None,
+            "history": _recorded(it, "Completed", Reason.COMPLETED, decision.message),
+        }
+    )
+
+
+def _recorded(it: Situation, outcome: HistoryOutcome, reason: Reason, message: str) -> list[HistoryEntry]:
+    assert it.trial is not None, "only a rollout has a history"
+    entry = HistoryEntry(
+        revision=it.trial.revision,
+        version=it.trial.version,
+        outcome=outcome,
+        reason=reason,
+        message=message,
+        start_time=it.trial.since,
+        end_time=it.now,
+    )
+    return [*it.status.history, entry][-it.release.spec.history_limit :]
+
+
+def _closed(stages: Sequence[StageRecord], now: datetime) -> list[StageRecord]:
+    return [stage if stage.end_time else stage.model_copy(update={"end_time": now}) for stage in stages]
+
+
+def _all_users(stable: StableStatus | None) -> StableStatus | None:
+    return stable and stable.model_copy(update={"weight": 100})
+
+
+def _with_candidate(status: ReleaseStatus, **changes: object) -> ReleaseStatus:
+    assert status.candidate is not None, "the caller has a candidate"
+    return status.model_copy(update={"candidate": status.candidate.model_copy(update=changes)})
+
+
+def _with_conditions(status: ReleaseStatus, wanted: Sequence[Wanted], generation: int, now: datetime) -> ReleaseStatus:
+    conditions = []
+    for type_, state, reason, message in wanted:
+        old = status.condition(type_)
+        since = old.last_transition_time if old and old.status == state else now
+        conditions.append(
+            Condition.model_validate(
+                {
+                    "type": type_,
+                    "status": state,
+                    "reason": reason,
+                    "message": message[:32768],
+                    "observedGeneration": generation,
+                    "lastTransitionTime": since,
+                }
+            )
+        )
+    return status.model_copy(update={"conditions": conditions})
+
+
+def _quiet(before: ReleaseStatus, after: ReleaseStatus) -> ReleaseStatus:
+    """Return *before* when *after* differs only in when the gate was looked at."""
+    if before.gate and after.gate:
+        same_moment = after.model_copy(update={"gate": _at(after.gate, before.gate.evaluated_at)})
+        return before if same_moment == before else after
+    return after
+
+
+def _at(gate: GateStatus, moment: datetime) -> GateStatus:
+    return gate.model_copy(update={"evaluated_at": moment})

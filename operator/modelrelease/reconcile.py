@@ -1,0 +1,278 @@
+"""
+The one reconcile, the same at every tick: observe, decide, record, apply, announce.
+
+This is the only place where deciding meets doing. The status that is written first is the commitment; the cluster
+follows it. A crash between any two lines is repaired by the next tick, because nothing is remembered elsewhere.
+"""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+from modelrelease.adapters.errors import AdapterError
+from modelrelease.adapters.gateway import gateway_problem, read_route, route_manifest
+from modelrelease.adapters.kube import Children
+from modelrelease.api.parse import InvalidSpec, Release, parse
+from modelrelease.api.release import StageKind
+from modelrelease.api.status import COMPLETED, PENDING, ReleaseStatus
+from modelrelease.core.announce import Announcement, announce
+from modelrelease.core.counts import Evidence
+from modelrelease.core.decide import Cancel, Decision, Hold, RollBack, Situation, Start, decide, refuse
+from modelrelease.core.gate import evaluate
+from modelrelease.core.observation import GatewayProblem, Observation, Route
+from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
+from modelrelease.core.queries import StageWindow
+from modelrelease.core.transition import transition, transition_invalid
+
+SOON: Final = timedelta(seconds=1)
+PENDING_TICK: Final = timedelta(seconds=5)
+STALLED_TICK: Final = timedelta(seconds=30)
+
+
+class Kube(Protocol):
+    """The Kubernetes API, as far as a reconcile needs it; every method raises AdapterError when it fails."""
+
+    async def get_release(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Read a ModelRelease from the API server, not from a cache."""
+
+    async def read_children(self, namespace: str, name: str, uid: str) -> Children:
+        """Read everything but the route that belongs to a release."""
+
+    async def get_route(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Read the HTTPRoute of a release."""
+
+    async def get_gateway(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Read a Gateway."""
+
+    async def get_gateway_class(self, name: str) -> dict[str, Any] | None:
+        """Read a GatewayClass."""
+
+    async def write_status(self, body: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+        """Write the status of exactly the object that was read; raise Conflict when it has changed since."""
+
+    async def apply(self, manifest: Manifest) -> bool:
+        """Make an object what *manifest* says; return whether anything had to be written."""
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Delete an object; one that is absent is fine."""
+
+    async def emit(self, body: dict[str, Any], announcement: Announcement) -> None:
+        """Write an Event about the release; a failure is not the release's."""
+
+
+class Metrics(Protocol):
+    """Prometheus, as far as a reconcile needs it."""
+
+    async def read(
+        self, release: Release, windows: Sequence[StageWindow], baseline: str | None, candidate: str
+    ) -> Evidence:
+        """Read the counts of every stage in *windows*; what goes wrong is a value, not an exception."""
+
+
+class Log(Protocol):
+    """Where decisions are logged and counted."""
+
+    def decided(self, release: Release | InvalidSpec, stage: str, decision: Decision) -> None:
+        """Note what was decided for a release in *stage*."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """
+    Everything outside.
+
+    Attributes:
+        kube: The Kubernetes API.
+        metrics: Prometheus.
+        log: Where decisions are logged and counted.
+        drain: How long a revision without traffic keeps its pods.
+    """
+
+    kube: Kube
+    metrics: Metrics
+    log: Log
+    drain: timedelta
+
+
+async def reconcile(namespace: str, name: str, world: World, now: datetime) -> timedelta | None:
+    """
+    Bring one release a step further, and return when to look again; None when only a change can matter.
+
+    Raises:
+        AdapterError: The cluster could not be read or written; nothing is lost, the next tick starts anew.
+    """
+    body = await world.kube.get_release(namespace, name)
+    if body is None or body["metadata"].get("deletionTimestamp"):
+        return None
+    now = now.replace(microsecond=0)
+    before = ReleaseStatus.model_validate(body.get("status") or {})
+    release = parse(body)
+    if isinstance(release, InvalidSpec):
+        return await _refuse(release, body, before, world, now)
+
+    seen = await _observe(release, before, world, now)
+    situation = Situation(release, before, seen, evaluate(release, before, seen.evidence), now)
+    decision = decide(situation)
+    after = transition(situation, decision)
+    world.log.decided(release, before.stage, decision)
+    body = await _record(body, before, after, world)
+    planned = plan(release, after, seen, now, drain=world.drain)
+    failure = await _apply(release, planned, seen, world, route_only=_returns_users(before, decision))
+    await _say(body, before, after, world)
+    if failure:
+        raise failure
+    return _look_again(release, after, decision, planned, now)
+
+
+async def _refuse(
+    invalid: InvalidSpec, body: dict[str, Any], before: ReleaseStatus, world: World, now: datetime
+) -> timedelta | None:
+    decision = refuse(invalid)
+    after = transition_invalid(before, invalid, decision, now)
+    world.log.decided(invalid, before.stage, decision)
+    body = await _record(body, before, after, world)
+    await _say(body, before, after, world)
+    return None
+
+
+# Observe.
+
+
+async def _observe(release: Release, status: ReleaseStatus, world: World, now: datetime) -> Observation:
+    children = await world.kube.read_children(release.namespace, release.name, release.uid)
+    problem = await _gateway_problem(release, status, world)
+    return Observation(
+        workloads=children.workloads,
+        revisions=children.revisions,
+        services=children.services,
+        route=await _route(release, status, world),
+        gateway_problem=problem,
+        conflict=children.conflict,
+        evidence=await _evidence(release, status, world, now),
+    )
+
+
+async def _route(release: Release, status: ReleaseStatus, world: World) -> Route | None:
+    live = await world.kube.get_route(release.namespace, release.name)
+    traffic = traffic_of(status)
+    return read_route(live, route_manifest(release, traffic) if traffic else None, release.name)
+
+
+async def _gateway_problem(release: Release, status: ReleaseStatus, world: World) -> GatewayProblem | None:
+    """Look at the Gateways before traffic moves; afterwards the route's own status tells."""
+    trial = on_trial(status)
+    if trial and trial.current_stage:
+        return None
+    gateways: dict[tuple[str, str], dict[str, Any] | None] = {}
+    classes: dict[str, dict[str, Any] | None] = {}
+    for parent in release.spec.traffic.gateway_api.parent_refs:
+        key = (parent.namespace or release.namespace, parent.name)
+        gateways[key] = await world.kube.get_gateway(*key)
+        class_name = ((gateways[key] or {}).get("spec") or {}).get("gatewayClassName")
+        if class_name and class_name not in classes:
+            classes[class_name] = await world.kube.get_gateway_class(class_name)
+    shadows = any(stage.kind is StageKind.SHADOW for stage in release.spec.plan_stages)
+    return gateway_problem(release, gateways, classes, needs_mirror=shadows and status.stable is not None)
+
+
+async def _evidence(release: Release, status: ReleaseStatus, world: World, now: datetime) -> Evidence | None:
+    trial = on_trial(status)
+    if trial is None or trial.current_stage is None:
+        return None
+    windows = [
+        StageWindow(name=stage.name, kind=stage.kind, start=stage.start_time, end=stage.end_time or now)
+        for stage in trial.stages
+    ]
+    baseline = status.stable.revision if status.stable else None
+    return await world.metrics.read(release, windows, baseline, trial.revision)
+
+
+# Record, apply, announce.
+
+
+async def _record(body: dict[str, Any], before: ReleaseStatus, after: ReleaseStatus, world: World) -> dict[str, Any]:
+    """Write *after* unless it says nothing new; a conflict ends the tick, and the next one decides anew."""
+    if after == before:
+        return body
+    return await world.kube.write_status(body, after.as_json())
+
+
+def _returns_users(before: ReleaseStatus, decision: Decision) -> bool:
+    """Return whether the route is to be written first and alone: users are taken off a candidate."""
+    leaves = isinstance(decision, RollBack | Cancel | Start)
+    return leaves and before.candidate is not None and bool(before.candidate.stages)
+
+
+async def _apply(
+    release: Release, planned: Plan, seen: Observation, world: World, *, route_only: bool
+) -> AdapterError | None:
+    """
+    Make the cluster what it should be; return the first failure, which does not keep the rest from being tried.
+
+    The route comes first: when users have to leave a candidate, nothing may stand before it. When its weight rises, its
+    pods have been there since an earlier tick, or the decision would not have been taken.
+    """
+    if seen.conflict is not None:
+        return None
+    manifests = [route_manifest(release, planned.traffic)] if planned.traffic else []
+    if not route_only:
+        manifests += planned.manifests
+    failures = [failure for manifest in manifests if (failure := await _tried(world.kube.apply(manifest)))]
+    if failures or route_only:
+        return failures[0] if failures else None
+    for revision in planned.prune:
+        for manifest in _objects_of(release, revision):
+            failures += [failure] if (failure := await _tried(world.kube.delete(manifest))) else []
+    return failures[0] if failures else None
+
+
+async def _tried(write: Awaitable[object]) -> AdapterError | None:
+    try:
+        await write
+    except AdapterError as error:
+        return error
+    return None
+
+
+def _objects_of(release: Release, revision: str) -> list[Manifest]:
+    metadata = {"name": f"{release.name}-{revision}", "namespace": release.namespace}
+    kinds = [("apps/v1", "Deployment"), ("v1", "Service"), ("apps/v1", "ControllerRevision")]
+    return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
+
+
+async def _say(body: dict[str, Any], before: ReleaseStatus, after: ReleaseStatus, world: World) -> None:
+    for announcement in announce(before, after):
+        await world.kube.emit(body, announcement)
+
+
+# When to look again.
+
+
+def _look_again(
+    release: Release, after: ReleaseStatus, decision: Decision, planned: Plan, now: datetime
+) -> timedelta | None:
+    if not isinstance(decision, Hold) or _drifted(after):
+        return SOON
+    waits = [wait for wait in (_progress_tick(release, after, now), planned.prune_after) if wait is not None]
+    if decision.stalled:
+        waits.append(STALLED_TICK)
+    return max(min(waits), timedelta(0)) if waits else None
+
+
+def _drifted(after: ReleaseStatus) -> bool:
+    condition = after.condition("TrafficInSync")
+    return condition is not None and condition.reason == "Drifted"
+
+
+def _progress_tick(release: Release, after: ReleaseStatus, now: datetime) -> timedelta | None:
+    if after.stage == COMPLETED or after.stage == "":
+        return None
+    if after.stage == PENDING:
+        return min(PENDING_TICK, release.spec.interval)
+    record = after.candidate.current_stage if after.candidate else None
+    if record is None:
+        return None
+    planned = {stage.name: stage for stage in release.spec.plan_stages}.get(record.name)
+    bake_left = record.start_time + planned.bake_time - now if planned else timedelta(0)
+    return min(release.spec.interval, bake_left) if bake_left > timedelta(0) else release.spec.interval

@@ -1,0 +1,420 @@
+"""Every row of the decision table, by name; then what must hold whatever the situation."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelrelease.api.contract import OnBreach
+from modelrelease.api.parse import InvalidSpec, parse
+from modelrelease.api.reasons import Outcome, Reason
+from modelrelease.core.decide import (
+    TABLE,
+    Advance,
+    Cancel,
+    Complete,
+    Decision,
+    Hold,
+    Prepare,
+    RollBack,
+    Situation,
+    Start,
+    decide,
+    refuse,
+)
+from modelrelease.core.observation import GatewayProblem
+from tests.builders import (
+    NO_METRICS,
+    NOW,
+    a_body,
+    a_release,
+    a_route,
+    a_situation,
+    a_status,
+    a_verdict,
+    revision_of,
+    seen,
+)
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+ABSENT = GatewayProblem(reason=Reason.GATEWAY_NOT_FOUND, message="Gateway fraud/public does not exist")
+PASS, INCONCLUSIVE, BREACH = Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.BREACH
+
+
+def _summary(decision: Decision) -> tuple[object, ...]:
+    """Return what of a decision a test pins down: its kind, and its reason, stage or size."""
+    match decision:
+        case Hold(reason=reason, stalled=stalled):
+            return (Hold, reason, stalled)
+        case RollBack(reason=reason):
+            return (RollBack, reason)
+        case Advance(stage=stage):
+            return (Advance, stage.name)
+        case Prepare(replicas=replicas):
+            return (Prepare, replicas)
+        case _:
+            return (type(decision),)
+
+
+def _on(policy: str, **analysis: str) -> object:
+    return a_release(analysis={policy: analysis.pop("to"), **analysis})
+
+
+CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
+    # row, case, situation, decision
+    ("suspended", "moves nothing", a_situation(release=a_release(suspend=True)), (Hold, Reason.SUSPENDED, False)),
+    (
+        "suspended",
+        "not even a breach moves traffic",
+        a_situation(finding=a_verdict(BREACH), release=a_release(suspend=True)),
+        (Hold, Reason.SUSPENDED, False),
+    ),
+    (
+        "the stable revision is wanted",
+        "nothing is on trial",
+        a_situation(a_status("Completed", stable="2", candidate=None)),
+        (Hold, Reason.READY, False),
+    ),
+    (
+        "the stable revision is wanted",
+        "after a rollback, the rejected one is no trial",
+        a_situation(a_status("RolledBack", candidate="3"), release=a_release("1")),
+        (Hold, Reason.READY, False),
+    ),
+    (
+        "back to stable in mid-rollout",
+        "a git revert cancels",
+        a_situation(release=a_release("1")),
+        (Cancel,),
+    ),
+    (
+        "back to stable in mid-rollout",
+        "before any breach is blamed",
+        a_situation(finding=a_verdict(BREACH), release=a_release("1")),
+        (Cancel,),
+    ),
+    (
+        "a rejected revision is wanted",
+        "is never retried by itself",
+        a_situation(a_status("RolledBack", candidate="2", rejected=["2"])),
+        (Hold, Reason.ROLLED_BACK, True),
+    ),
+    (
+        "a rejected revision is wanted",
+        "while another is on trial",
+        a_situation(a_status(candidate="3", rejected=["2"])),
+        (Cancel,),
+    ),
+    (
+        "an object's name is taken",
+        "by somebody else's object",
+        a_situation(a_status("Completed", candidate=None), observation=seen(conflict="Deployment fraud/radar-1")),
+        (Hold, Reason.NAME_CONFLICT, True),
+    ),
+    (
+        "the Gateway cannot do it",
+        "nothing starts",
+        a_situation(a_status("Completed", candidate=None), observation=seen(gateway_problem=ABSENT)),
+        (Hold, Reason.GATEWAY_NOT_FOUND, True),
+    ),
+    (
+        "the Gateway cannot do it",
+        "a pending candidate stays without traffic",
+        a_situation(a_status("Pending"), observation=seen(gateway_problem=ABSENT)),
+        (Hold, Reason.GATEWAY_NOT_FOUND, True),
+    ),
+    ("a new revision is wanted", "starts", a_situation(a_status("Completed", candidate=None)), (Start,)),
+    ("a new revision is wanted", "the very first", a_situation(a_status("", stable=None, candidate=None)), (Start,)),
+    ("a new revision is wanted", "replaces the candidate", a_situation(release=a_release("3")), (Start,)),
+    (
+        "a new revision is wanted",
+        "after a rollback",
+        a_situation(a_status("RolledBack", rejected=["2"]), release=a_release("3")),
+        (Start,),
+    ),
+    (
+        "the stage left the plan",
+        "starts over",
+        a_situation(release=a_release(stages=[{"name": "full", "full": {}}])),
+        (Start,),
+    ),
+    (
+        "the candidate is not available yet",
+        "waits",
+        a_situation(a_status("Pending", entered=MINUTE), observation=seen(available={"1": 3, "2": 0})),
+        (Hold, Reason.PENDING, False),
+    ),
+    (
+        "the candidate is not available yet",
+        "until server.progressDeadline",
+        a_situation(a_status("Pending", entered=11 * MINUTE), observation=seen(available={"1": 3})),
+        (RollBack, Reason.PROGRESS_DEADLINE_EXCEEDED),
+    ),
+    (
+        "the candidate is not available yet",
+        "a first release has nowhere to return to",
+        a_situation(a_status("Pending", stable=None, entered=11 * MINUTE), observation=seen(available={})),
+        (Hold, Reason.PROGRESS_DEADLINE_EXCEEDED, True),
+    ),
+    (
+        "the candidate is ready for its first stage",
+        "enters it",
+        a_situation(a_status("Pending")),
+        (Advance, "shadow"),
+    ),
+    (
+        "the candidate is ready for its first stage",
+        "a first release goes straight to full",
+        a_situation(a_status("Pending", stable=None, replicas=3)),
+        (Advance, "full"),
+    ),
+    (
+        "the candidate is not available any more",
+        "users would meet nobody",
+        a_situation(a_status(unavailable=16 * timedelta(seconds=1)), observation=seen(available={"1": 3, "2": 0})),
+        (RollBack, Reason.CANDIDATE_UNAVAILABLE),
+    ),
+    (
+        "the candidate is not available any more",
+        "some pods are missing for too long",
+        a_situation(a_status(unavailable=11 * MINUTE), observation=seen(available={"1": 3, "2": 2})),
+        (RollBack, Reason.PROGRESS_DEADLINE_EXCEEDED),
+    ),
+    (
+        "passed, but too small for the next stage",
+        "one pod restarts: the evidence decides, and growth waits",
+        a_situation(a_status(unavailable=MINUTE), observation=seen(available={"1": 3, "2": 2})),
+        (Hold, Reason.SCALING_UP, False),
+    ),
+    (
+        "the contract is breached",
+        "rolls back",
+        a_situation(finding=a_verdict(BREACH)),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
+        "the contract is breached",
+        "in shadow",
+        a_situation(a_status("shadow"), a_verdict(BREACH)),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
+        "the contract is breached",
+        "in the watch",
+        a_situation(a_status("full"), a_verdict(BREACH)),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
+        "the contract is breached",
+        "while it bakes",
+        a_situation(a_status(entered=MINUTE), a_verdict(BREACH)),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
+        "the contract is breached",
+        "onBreach Hold asks a person",
+        a_situation(finding=a_verdict(BREACH, on_breach=OnBreach.HOLD)),
+        (Hold, Reason.BREACH_HELD, False),
+    ),
+    (
+        "the contract is breached",
+        "a first release has nowhere to return to",
+        a_situation(a_status("full", stable=None), a_verdict(BREACH)),
+        (Hold, Reason.CONTRACT_BREACHED, True),
+    ),
+    (
+        "a first release is watched",
+        "for its bake time",
+        a_situation(a_status("full", stable=None, entered=MINUTE), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
+        (Hold, Reason.BAKING, False),
+    ),
+    (
+        "a first release is watched",
+        "and then is the release, as nothing could be compared",
+        a_situation(a_status("full", stable=None, entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
+        (Complete,),
+    ),
+    ("there are no metrics", "holds", a_situation(finding=NO_METRICS), (Hold, Reason.METRICS_UNAVAILABLE, False)),
+    (
+        "there are no metrics",
+        "holds for ever by default",
+        a_situation(a_status(metrics_missing=9 * HOUR), NO_METRICS),
+        (Hold, Reason.METRICS_UNAVAILABLE, False),
+    ),
+    (
+        "there are no metrics",
+        "analysis.onNoMetrics Rollback waits for its deadline",
+        a_situation(a_status(metrics_missing=29 * MINUTE), NO_METRICS, release=_on("onNoMetrics", to="Rollback")),
+        (Hold, Reason.METRICS_UNAVAILABLE, False),
+    ),
+    (
+        "there are no metrics",
+        "analysis.onNoMetrics Rollback at its deadline",
+        a_situation(a_status(metrics_missing=31 * MINUTE), NO_METRICS, release=_on("onNoMetrics", to="Rollback")),
+        (RollBack, Reason.METRICS_UNAVAILABLE),
+    ),
+    (
+        "the route is refused",
+        "does not advance on traffic that is not routed",
+        a_situation(observation=seen(route=a_route(accepted=False))),
+        (Hold, Reason.ROUTE_REJECTED, True),
+    ),
+    (
+        "the gate is inconclusive",
+        "waits for evidence, with the judge's reason",
+        a_situation(finding=a_verdict(INCONCLUSIVE, Reason.SILENT_SLICE)),
+        (Hold, Reason.SILENT_SLICE, False),
+    ),
+    (
+        "the gate is inconclusive",
+        "holds at its deadline",
+        a_situation(a_status(entered=2 * HOUR), a_verdict(INCONCLUSIVE)),
+        (Hold, Reason.DEADLINE_EXCEEDED, False),
+    ),
+    (
+        "the gate is inconclusive",
+        "rolls back at its deadline if asked to",
+        a_situation(a_status(entered=2 * HOUR), a_verdict(INCONCLUSIVE), release=_on("onInconclusive", to="Rollback")),
+        (RollBack, Reason.DEADLINE_EXCEEDED),
+    ),
+    (
+        "passed: the next stage",
+        "advances inconclusive at its deadline if asked to",
+        a_situation(a_status(entered=2 * HOUR), a_verdict(INCONCLUSIVE), release=_on("onInconclusive", to="Advance")),
+        (Advance, "canary-50"),
+    ),
+    ("passed, but not baked", "bakes", a_situation(a_status(entered=9 * MINUTE)), (Hold, Reason.BAKING, False)),
+    (
+        "passed, but too small for the next stage",
+        "grows first",
+        a_situation(a_status("shadow")),
+        (Prepare, 3),
+    ),
+    (
+        "passed, but too small for the next stage",
+        "waits until it has grown",
+        a_situation(a_status("shadow", replicas=3), observation=seen(available={"1": 3, "2": 1})),
+        (Hold, Reason.SCALING_UP, False),
+    ),
+    ("passed: the next stage", "advances", a_situation(), (Advance, "canary-50")),
+    (
+        "passed: the next stage",
+        "at exactly the bake time",
+        a_situation(a_status(entered=10 * MINUTE)),
+        (Advance, "canary-50"),
+    ),
+    ("passed: the next stage", "shadow to canary", a_situation(a_status("shadow", replicas=3)), (Advance, "canary-10")),
+    ("passed: the next stage", "canary to full", a_situation(a_status("canary-50")), (Advance, "full")),
+    ("passed: the last stage", "is the release", a_situation(a_status("full", entered=2 * HOUR)), (Complete,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "situation", "want"), [pytest.param(c[0], c[2], c[3], id=f"{c[0]}: {c[1]}") for c in CASES]
+)
+def test_a_row_of_the_table_decides(row: str, situation: Situation, want: tuple[object, ...]):
+    """The first row that has something to say decides, and it is the row that we mean."""
+    decision = decide(situation)
+    assert want == _summary(decision)
+    assert row == next(name for name, ask in TABLE if ask(situation))
+
+
+def test_every_row_has_a_case():
+    """No row of the table is without a test."""
+    assert {name for name, _ in TABLE} == {case[0] for case in CASES}
+
+
+def test_an_invalid_spec_holds_everything():
+    """A spec that cannot be carried out stalls; it decides nothing else."""
+    invalid = parse(a_body(model={}))
+    assert isinstance(invalid, InvalidSpec)
+    assert (Hold, Reason.INVALID_SPEC, True) == _summary(refuse(invalid))
+
+
+VERSIONS = st.sampled_from(["1", "2", "3"])
+STAGES = st.sampled_from(["", "Pending", "shadow", "canary-10", "canary-50", "full", "Completed", "RolledBack"])
+FINDINGS = st.one_of(
+    st.just(NO_METRICS),
+    st.builds(
+        a_verdict,
+        st.sampled_from(list(Outcome)),
+        st.sampled_from([Reason.NO_DATA, Reason.LOW_TRAFFIC, Reason.UNDECIDED, Reason.SILENT_SLICE]),
+        on_breach=st.sampled_from([None, OnBreach.ROLLBACK, OnBreach.HOLD]),
+    ),
+)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> Situation:
+    """Draw any situation at all, the senseless ones included."""
+    stage = draw(STAGES)
+    open_stage = stage in {"shadow", "canary-10", "canary-50", "full"}
+    candidate = draw(VERSIONS) if open_stage or stage in {"Pending", "RolledBack"} else None
+    status = a_status(
+        stage,
+        stable=draw(st.none() | VERSIONS),
+        candidate=candidate,
+        entered=timedelta(minutes=draw(st.integers(-60, 600))),
+        unavailable=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
+        metrics_missing=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
+        rejected=draw(st.lists(VERSIONS, max_size=2)),
+    )
+    return Situation(
+        release=a_release(
+            draw(VERSIONS),
+            suspend=draw(st.booleans()),
+            analysis={
+                "onInconclusive": draw(st.sampled_from(["Hold", "Advance", "Rollback"])),
+                "onNoMetrics": draw(st.sampled_from(["Hold", "Rollback"])),
+            },
+        ),
+        status=status,
+        seen=seen(
+            available=draw(st.dictionaries(VERSIONS, st.integers(0, 3))),
+            route=a_route(in_sync=draw(st.booleans()), accepted=draw(st.none() | st.booleans())),
+            gateway_problem=draw(st.none() | st.just(ABSENT)),
+            conflict=draw(st.none() | st.just("Service fraud/radar-1")),
+        ),
+        finding=draw(FINDINGS) if open_stage else None,
+        now=NOW,
+    )
+
+
+@given(situations())
+def test_deciding_never_raises_and_is_the_same_twice(situation: Situation):
+    """No situation raises, and equal situations are decided alike."""
+    assert decide(situation) == decide(situation)
+
+
+@given(situations())
+def test_no_evidence_never_advances(situation: Situation):
+    """A candidate that is compared with something gets more weight only on a pass, or where the user asked for it."""
+    decision = decide(situation)
+    if not isinstance(decision, Advance | Complete) or situation.record is None or situation.initial:
+        return
+    verdict = situation.finding
+    asked = situation.release.spec.on_inconclusive == "Advance"
+    assert verdict not in (None, NO_METRICS)
+    assert verdict.outcome is PASS or (asked and verdict.outcome is INCONCLUSIVE)
+
+
+@given(situations())
+def test_a_breach_leaves_users_on_stable_in_one_decision(situation: Situation):
+    """Whatever the stage, a breach with onBreach Rollback takes users off the candidate at once, unless suspended."""
+    verdict = situation.finding
+    if verdict in (None, NO_METRICS) or verdict.on_breach is not OnBreach.ROLLBACK or verdict.outcome is not BREACH:
+        return
+    if situation.initial or situation.release.spec.suspend:
+        return
+    assert isinstance(decide(situation), RollBack | Cancel | Start)
+
+
+def test_the_rejected_are_remembered_by_revision_not_by_version():
+    """The same version in another image is another revision, and may be tried."""
+    other = a_release(
+        server={"port": 3000, "template": {"spec": {"containers": [{"name": "s", "image": "radar:fixed"}]}}}
+    )
+    assert other.desired.name != revision_of("2").name
+    assert isinstance(decide(a_situation(a_status("RolledBack", rejected=["2"]), release=other)), Start)
