@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 GROUP: Final = "modelrelease.dev"
 VERSION: Final = "v1alpha1"
@@ -16,6 +17,12 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 RELEASE_LABEL: Final = f"{GROUP}/release"
 REVISION_LABEL: Final = f"{GROUP}/revision"
+
+
+# How the API server merges a list, and that it refuses two items with one name, or one value twice.
+BY_NAME: Final[JsonDict] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+BY_TYPE: Final[JsonDict] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+DISTINCT: Final[JsonDict] = {"x-kubernetes-list-type": "set"}
 
 
 class SpecModel(BaseModel):

@@ -10,11 +10,26 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from modelrelease.api.base import SpecModel
-from modelrelease.api.quantities import Margin, MarginText, parse_margin
+from modelrelease.api.base import BY_NAME, DISTINCT, SpecModel
+from modelrelease.api.quantities import Margin, MarginOrNoneText, MarginText, parse_margin
+from modelrelease.api.spelling import Spelling
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-LabelName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=63)]
+Name = Annotated[
+    str,
+    StringConstraints(max_length=63),
+    Spelling(
+        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        wanted="a name: use lower-case letters, digits and inner dashes, such as few-errors",
+    ),
+]
+LabelName = Annotated[
+    str,
+    StringConstraints(max_length=63),
+    Spelling(
+        pattern=r"[a-zA-Z_][a-zA-Z0-9_]*",
+        wanted="a Prometheus label name: use letters, digits and underscores, no digit first",
+    ),
+]
 Selector = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 StageKindName = Literal["shadow", "canary", "full"]
 
@@ -39,13 +54,17 @@ class SliceDimension(SpecModel):
 
     name: Name = Field(description="Name of the dimension; clauses refer to it in `per`.")
     labels: list[LabelName] = Field(
-        min_length=1, max_length=4, description="Metric labels whose values name the slices; several make the cross."
+        min_length=1,
+        max_length=4,
+        description="Metric labels whose values name the slices; several make the cross.",
+        json_schema_extra=DISTINCT,
     )
     expected: list[Annotated[str, StringConstraints(min_length=1, max_length=253)]] | None = Field(
         default=None,
         max_length=500,
         description="Label values that must be seen (for several labels joined by a comma, in the order of `labels`): "
         "a silent one is Inconclusive, never a pass.",
+        json_schema_extra=DISTINCT,
     )
     at_most: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description='More values than this: the smallest go to "other". Default 500.'
@@ -72,10 +91,10 @@ class Metric(SpecModel):
 class Assure(SpecModel):
     """How large a harm must be excluded before the clause passes; `none` asks for no proof."""
 
-    overall: MarginText | Literal["none"] | None = Field(
+    overall: MarginOrNoneText | None = Field(
         default=None, description="Over all traffic. Default: the clause's own margin."
     )
-    slices: MarginText | Literal["none"] | None = Field(default=None, description="In each slice. Default 50%.")
+    slices: MarginOrNoneText | None = Field(default=None, description="In each slice. Default 50%.")
 
 
 class Clause(SpecModel):
@@ -84,14 +103,21 @@ class Clause(SpecModel):
     name: Name = Field(description="Name of the clause; verdicts, events and reports use it.")
     metric: Name = Field(description="The metric that is judged: a name of `metrics`.")
     per: list[Name] | None = Field(
-        default=None, max_length=8, description="Slice dimensions that are judged besides all traffic."
+        default=None,
+        max_length=8,
+        description="Slice dimensions that are judged besides all traffic: names of `slices`.",
+        json_schema_extra=DISTINCT,
     )
     within: MarginText | None = Field(default=None, description="Breach: the change is proved larger, up or down.")
     no_worse: MarginText | None = Field(default=None, description="Breach: proved worse than the baseline by more.")
     at_most: MarginText | None = Field(default=None, description="Breach: the candidate is proved above this.")
     at_least: MarginText | None = Field(default=None, description="Breach: the candidate is proved below this.")
     stages: list[StageKindName] | None = Field(
-        default=None, min_length=1, max_length=3, description="Kinds of stage in which it is judged. Default: all."
+        default=None,
+        min_length=1,
+        max_length=3,
+        description="Kinds of stage in which it is judged. Default: all.",
+        json_schema_extra=DISTINCT,
     )
     on_breach: OnBreach | None = Field(default=None, description="What a breach does. Default Rollback.")
     assure: Assure | None = Field(default=None, description="How large a harm must be excluded before a pass.")
@@ -116,9 +142,13 @@ class Clause(SpecModel):
 class Contract(SpecModel):
     """Slices, metrics and clauses."""
 
-    slices: list[SliceDimension] | None = Field(default=None, max_length=16)
-    metrics: list[Metric] = Field(min_length=1, max_length=32)
-    clauses: list[Clause] = Field(min_length=1, max_length=64)
+    slices: list[SliceDimension] | None = Field(
+        default=None, max_length=16, description="Ways to cut the traffic.", json_schema_extra=BY_NAME
+    )
+    metrics: list[Metric] = Field(
+        min_length=1, max_length=32, description="What is measured.", json_schema_extra=BY_NAME
+    )
+    clauses: list[Clause] = Field(min_length=1, max_length=64, description="What must hold.", json_schema_extra=BY_NAME)
 
     def metric(self, name: str) -> Metric:
         """Return the metric called *name*; the schema makes sure that clauses name an existing one."""

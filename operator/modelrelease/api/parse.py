@@ -2,7 +2,8 @@
 Reading a ModelRelease: a Release, or an InvalidSpec that says where, what and what is allowed.
 
 The schema and the CEL rules of the CRD refuse most mistakes at admission. What they cannot know (PromQL that does not
-parse, a pod template that is none) is found here. A bad spec is a value, never an exception: the cluster stays as it is.
+parse, a pod template that is none) is found here.
+A bad spec is a value, never an exception: the cluster stays as it is.
 """
 
 from collections.abc import Mapping

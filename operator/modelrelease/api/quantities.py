@@ -6,22 +6,38 @@ percentage where nothing is compared), ``0.5pp`` (percentage points) or a bare d
 Specs hold no floats: the Kubernetes API conventions ask for strings, because floats do not survive every client.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Final
 
 import durationpy
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
-DURATION_PATTERN: Final = r"^([0-9]+(ms|s|m|h|d|w))+$"
-MARGIN_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(%|pp)?$"
-PERCENT_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?%$"
+from modelrelease.api.spelling import Spelling
 
-Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, max_length=32), Field(examples=["30s", "10m"])]
-MarginText = Annotated[str, StringConstraints(pattern=MARGIN_PATTERN, max_length=16), Field(examples=["5%", "0.5pp"])]
-PercentText = Annotated[str, StringConstraints(pattern=PERCENT_PATTERN, max_length=16), Field(examples=["1%"])]
+# Prometheus' order, each unit once. Five digits keep every date that is computed from it inside the calendar.
+_UNITS_IN_ORDER: Final = ("w", "d", "h", "m", "s", "ms")
+DURATION: Final = Spelling(
+    pattern="".join(f"([0-9]{{1,5}}{unit})?" for unit in _UNITS_IN_ORDER),
+    wanted="a duration: write whole numbers and units from large to small, such as 30s, 10m, 1h30m or 7d, no spaces",
+)
+MARGIN: Final = Spelling(
+    pattern=r"[0-9]+(\.[0-9]+)?(%|pp)?",
+    wanted="a margin: write 5% (relative), 0.5pp (percentage points) or a decimal such as 0.05, no spaces",
+)
+MARGIN_OR_NONE: Final = Spelling(
+    pattern=rf"none|{MARGIN.pattern}",
+    wanted="none or a margin: write none, 5% (relative), 0.5pp (points) or a decimal such as 0.05, no spaces",
+)
+PERCENT: Final = Spelling(
+    pattern=r"[0-9]+(\.[0-9]+)?%", wanted="a percentage: write a number and %, such as 1%, no spaces"
+)
+
+Duration = Annotated[str, StringConstraints(min_length=1, max_length=32), DURATION]
+MarginText = Annotated[str, StringConstraints(max_length=16), MARGIN]
+MarginOrNoneText = Annotated[str, StringConstraints(max_length=16), MARGIN_OR_NONE]
+PercentText = Annotated[str, StringConstraints(max_length=16), PERCENT]
 
 
 class Unit(StrEnum):
@@ -55,9 +71,8 @@ def parse_duration(text: str) -> timedelta:
     Raises:
         ValueError: *text* is not such a duration.
     """
-    if not re.match(DURATION_PATTERN, text):
-        msg = f"{text!r} is not a duration: write a number and a unit, such as 30s, 10m, 2h or 7d"
-        raise ValueError(msg)
+    if problem := DURATION.problem(text) or (None if text else "a duration is empty"):
+        raise ValueError(problem)
     length: timedelta = durationpy.from_str(text)
     return length
 
@@ -69,13 +84,12 @@ def parse_margin(text: str) -> Margin:
     Raises:
         ValueError: *text* is not a margin.
     """
-    match = re.match(r"^([0-9]+(?:\.[0-9]+)?)(%|pp)?$", text)
-    if match is None:
-        msg = f"{text!r} is not a margin: write 5% (relative), 0.5pp (percentage points) or a bare decimal, no spaces"
-        raise ValueError(msg)
-    unit = Unit(match[2] or "")
+    if problem := MARGIN.problem(text):
+        raise ValueError(problem)
+    number = text.rstrip("%p")
+    unit = Unit(text.removeprefix(number))
     scale = 1.0 if unit is Unit.ABSOLUTE else 0.01
-    return Margin(value=float(match[1]) * scale, unit=unit, text=text)
+    return Margin(value=float(number) * scale, unit=unit, text=text)
 
 
 def parse_fraction(text: str) -> float:

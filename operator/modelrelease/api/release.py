@@ -10,13 +10,33 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from modelrelease.api.base import SpecModel
+from modelrelease.api.base import BY_NAME, DISTINCT, SpecModel
 from modelrelease.api.contract import Contract, Name
 from modelrelease.api.quantities import Duration, PercentText, parse_duration, parse_fraction
+from modelrelease.api.spelling import Spelling
+from modelrelease.api.template import PodTemplate
 
 Percent = Annotated[int, Field(ge=1, le=100)]
 ObjectName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
+    str,
+    StringConstraints(max_length=253),
+    Spelling(
+        pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?",
+        wanted="an object's name: use lower-case letters, digits, inner dashes and dots",
+    ),
+]
+HostName = Annotated[
+    str,
+    StringConstraints(max_length=253),
+    Spelling(
+        pattern=r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+        wanted="a host name: write lower case, such as radar.example.com or *.example.com, no scheme, port or path",
+    ),
+]
+Version = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=128),
+    Spelling(pattern=r"[!-~]*", wanted="a version: use printable ASCII characters and no spaces"),
 ]
 
 
@@ -46,7 +66,7 @@ class OnNoMetrics(StrEnum):
 class Model(SpecModel):
     """The model that is served."""
 
-    version: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+    version: Version = Field(
         description="Version of the model. Any change of model, or of the server's port or template, starts a rollout."
     )
 
@@ -64,26 +84,24 @@ class Server(SpecModel):
     shadow_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="Pods of a candidate while it has no user traffic. Default: replicas."
     )
-    template: dict[str, Any] = Field(
-        description="A PodTemplateSpec.", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
-    )
+    template: PodTemplate = Field(description="A PodTemplateSpec.")
 
 
 class ParentRef(SpecModel):
     """The Gateway that the route attaches to."""
 
     name: ObjectName
-    namespace: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
-    section_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    namespace: Name | None = Field(default=None, description="Default: the release's own namespace.")
+    section_name: ObjectName | None = Field(default=None, description="Only this listener. Default: all.")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="Only listeners on this port.")
 
 
 class GatewayAPI(SpecModel):
     """Traffic through one HTTPRoute named like the release."""
 
     parent_refs: list[ParentRef] = Field(min_length=1, max_length=16)
-    hostnames: list[Annotated[str, StringConstraints(min_length=1, max_length=253)]] | None = Field(
-        default=None, max_length=16
+    hostnames: list[HostName] | None = Field(
+        default=None, max_length=16, description="Default: the listener's.", json_schema_extra=DISTINCT
     )
     matches: list[dict[str, Any]] | None = Field(
         default=None,
@@ -200,6 +218,7 @@ class ReleaseSpec(SpecModel):
         min_length=1,
         max_length=16,
         description="Default: shadow 30m; canary 5, 25, 50 %, 10m each; full, watched for 24h.",
+        json_schema_extra=BY_NAME,
     )
     analysis: Analysis | None = None
     history: Annotated[int, Field(ge=1, le=50)] | None = Field(

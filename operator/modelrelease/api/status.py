@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, Field, PlainSerializer, StringConstraints
 
-from modelrelease.api.base import StatusModel
+from modelrelease.api.base import BY_TYPE, StatusModel
 from modelrelease.api.reasons import Outcome
 
 # Words of `status.stage` beside the names of spec.stages; those are lower-case, so they cannot collide.
@@ -162,7 +162,7 @@ class ReleaseStatus(StatusModel):
     metrics_missing_since: Time | None = Field(default=None, description="Since when Prometheus cannot be read.")
     rejected: list[Rejected] = Field(default_factory=list, max_length=10)
     history: list[HistoryEntry] = Field(default_factory=list, max_length=50)
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: list[Condition] = Field(default_factory=list, json_schema_extra=BY_TYPE)
 
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of this type, if it is present."""
