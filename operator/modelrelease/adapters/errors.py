@@ -1,0 +1,21 @@
+"""Every way in which the outside can fail a reconcile: one tree, so that a caller names what it can handle."""
+
+
+class AdapterError(Exception):
+    """Something outside could not be read or written; the next tick tries again."""
+
+
+class Conflict(AdapterError):  # noqa: N818 - reads as what happened
+    """The object has changed since it was read, or one of its name exists already: read again and decide anew."""
+
+
+class NotFound(AdapterError):  # noqa: N818 - reads as what happened
+    """The object does not exist (any more), or the API server does not know its kind."""
+
+
+class Unreachable(AdapterError):  # noqa: N818 - reads as what happened
+    """No usable answer: no connection, a timeout, a failing server. Whether a write happened is unknown."""
+
+
+class Refused(AdapterError):  # noqa: N818 - reads as what happened
+    """The server understood and said no: not allowed, or not valid. Trying the same again will not help."""

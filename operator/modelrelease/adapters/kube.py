@@ -1,0 +1,559 @@
+"""
+The Kubernetes API: what a release's objects say, and how they are made to say what they should.
+
+One asyncio client, plain JSON, no discovery: the kinds that a release touches are few and known. Reads are never from a
+cache. Writes are of four kinds:
+
+    status      merge patch with the resourceVersion that was read: two writers cannot both win
+    objects     server-side apply, one field manager: fields that others own stay theirs, ours are taken back by force
+    revisions   create only: the content behind a name never changes
+    events      best effort: a release never fails because its event could not be written
+
+An object is written only when its manifest or the object itself is not what it was after our last write. That is
+remembered as two fingerprints in memory; after a restart everything is applied once, which changes nothing.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import aiohttp
+import structlog
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, Refused, Unreachable
+from modelrelease.api.base import GROUP, RELEASE_LABEL, REVISION_LABEL, VERSION
+from modelrelease.api.revision import Revision
+from modelrelease.core.observation import Workload
+
+FIELD_MANAGER: Final = "modelrelease"
+REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
+EVENT_MESSAGE_LIMIT: Final = 1024
+
+REQUEST_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+MAX_ATTEMPTS: Final = 3
+MAX_RETRY_AFTER_SECONDS: Final = 5.0
+
+Object = dict[str, Any]
+
+_log = structlog.get_logger(__name__)
+
+
+class Announced(Protocol):
+    """What an event says; ``core.announce.Announcement`` is one."""
+
+    @property
+    def type(self) -> str:
+        """``Normal`` or ``Warning``."""
+
+    @property
+    def reason(self) -> str:
+        """A specific word in PascalCase."""
+
+    @property
+    def message(self) -> str:
+        """A sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """
+    What belongs to a release.
+
+    Attributes:
+        workloads: Live Deployments by revision.
+        revisions: Stored content by revision; a name that does not fit its content is not among them.
+        services: Revisions that have a Service.
+        route: The HTTPRoute of the release's name, whoever owns it; None when there is none.
+        conflict: An object with a name of ours that this release does not own, as ``Kind name``; None without one.
+    """
+
+    workloads: Mapping[str, Workload]
+    revisions: Mapping[str, Revision]
+    services: frozenset[str]
+    route: Object | None
+    conflict: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    name: str
+    api: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        steps = [self.api, *(["namespaces", namespace] if self.namespaced else []), self.plural, name, subresource]
+        return "/".join(step for step in steps if step)
+
+
+_GATEWAY_API: Final = "/apis/gateway.networking.k8s.io/v1"
+_RELEASE: Final = _Kind("ModelRelease", f"/apis/{GROUP}/{VERSION}", "modelreleases")
+_DEPLOYMENT: Final = _Kind("Deployment", "/apis/apps/v1", "deployments")
+_REVISION: Final = _Kind("ControllerRevision", "/apis/apps/v1", "controllerrevisions")
+_SERVICE: Final = _Kind("Service", "/api/v1", "services")
+_ROUTE: Final = _Kind("HTTPRoute", _GATEWAY_API, "httproutes")
+_GATEWAY: Final = _Kind("Gateway", _GATEWAY_API, "gateways")
+_GATEWAY_CLASS: Final = _Kind("GatewayClass", _GATEWAY_API, "gatewayclasses", namespaced=False)
+_EVENT: Final = _Kind("Event", "/apis/events.k8s.io/v1", "events")
+
+_OURS: Final = {kind.name: kind for kind in (_DEPLOYMENT, _REVISION, _SERVICE, _ROUTE)}
+_OF_A_REVISION: Final = (_DEPLOYMENT, _REVISION, _SERVICE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A live object as last read or written: who it is, whose it is, and a digest of what we care about."""
+
+    uid: str
+    owner: str | None
+    fingerprint: str
+
+    @classmethod
+    def of(cls, live: Object) -> "_Seen":
+        meta = live["metadata"]
+        # The generation counts changes of the spec and leaves out those of the status; Services have none.
+        state = meta.get("generation") or meta["resourceVersion"]
+        ours = [state, meta["uid"], meta.get("labels"), meta.get("ownerReferences")]
+        return cls(uid=meta["uid"], owner=_controller(live), fingerprint=_digest(ours))
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What this process knows of one release's objects, by (kind, name)."""
+
+    seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
+    applied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # digest of manifest, fingerprint
+
+
+async def connect() -> ApiClient:
+    """
+    Return a client for the cluster that this process runs in, or else for the current context of the kubeconfig.
+
+    Raises:
+        Refused: There is neither.
+    """
+    configuration = Configuration()
+    try:
+        load_incluster_config(client_configuration=configuration)
+    except ConfigException:
+        try:
+            await load_kube_config(client_configuration=configuration)
+        except ConfigException as error:
+            raise Refused(f"neither in a cluster nor a usable kubeconfig: {error}") from error
+    # As kopf's own client does: the API server is reached directly, whatever proxy is set for other traffic.
+    configuration.client_session_kwargs = {"trust_env": False}
+    return ApiClient(configuration)
+
+
+class KubeCluster:
+    """
+    The Kubernetes API, as far as releases need it. Every method raises an AdapterError when it fails.
+
+    Args:
+        api: The one client of this process; closed by whoever made it.
+        clock: Tells the time of events.
+        instance: Name of this operator's pod, for events.
+        event_failed: Called when an event could not be written.
+        sleep: Waits between attempts.
+    """
+
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        clock: Callable[[], datetime],
+        instance: str = "modelrelease",
+        event_failed: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Remember nothing yet."""
+        self._api = api
+        self._clock = clock
+        self._instance = instance
+        self._event_failed = event_failed
+        self._sleep = sleep
+        self._memory: dict[tuple[str, str], _Memory] = {}
+
+    # Read.
+
+    async def get_release(self, namespace: str, name: str) -> Object | None:
+        """Return the ModelRelease as the API server has it now; None when it is gone."""
+        release = await self._get(_RELEASE, namespace, name)
+        if release is None:
+            self._memory.pop((namespace, name), None)
+        return release
+
+    async def get_route(self, namespace: str, name: str) -> Object | None:
+        """Return the HTTPRoute; None when there is none, or no such kind."""
+        route = await self._get(_ROUTE, namespace, name)
+        self._note(namespace, name, _ROUTE, name, route)
+        return route
+
+    async def get_gateway(self, namespace: str, name: str) -> Object | None:
+        """Return the Gateway; None when there is none, or no such kind."""
+        return await self._get(_GATEWAY, namespace, name)
+
+    async def get_gateway_class(self, name: str) -> Object | None:
+        """Return the GatewayClass; None when there is none, or no such kind."""
+        return await self._get(_GATEWAY_CLASS, "", name)
+
+    async def read_children(self, namespace: str, name: str, uid: str, revisions: Iterable[str] = ()) -> Children:
+        """
+        Return what belongs to a release.
+
+        Args:
+            namespace, name, uid: The release.
+            revisions: Revisions whose objects are about to be made. Their names are looked up too: an object that has
+                such a name and not our label would not be found otherwise.
+        """
+        selector = f"{RELEASE_LABEL}={name}"
+        found, route = await asyncio.gather(
+            asyncio.gather(*(self._list(kind, namespace, selector) for kind in _OF_A_REVISION)),
+            self.get_route(namespace, name),
+        )
+        by_kind = dict(zip(_OF_A_REVISION, found, strict=True))
+        known = {(kind.name, item["metadata"]["name"]) for kind, items in by_kind.items() for item in items}
+        strangers = await self._unlabelled(namespace, name, revisions, known)
+        everything = [(kind, item) for kind, items in by_kind.items() for item in items] + strangers
+        everything += [(_ROUTE, route)] if route else []
+        self._remember(namespace, name, everything)
+        foreign = sorted(_kind_and_name(kind, item) for kind, item in everything if not _owned(item, uid))
+        owned = {kind: [item for item in items if _owned(item, uid)] for kind, items in by_kind.items()}
+        workloads = [_workload(item) for item in owned[_DEPLOYMENT]]
+        stored = [revision for item in owned[_REVISION] if (revision := _stored_revision(item))]
+        return Children(
+            workloads={workload.revision: workload for workload in workloads},
+            revisions={revision.name: revision for revision in stored},
+            services=frozenset(_revision_label(item) for item in owned[_SERVICE]),
+            route=route,
+            conflict=foreign[0] if foreign else None,
+        )
+
+    async def _unlabelled(
+        self, namespace: str, release: str, revisions: Iterable[str], known: set[tuple[str, str]]
+    ) -> list[tuple[_Kind, Object]]:
+        """Return objects that have a name of ours without our label."""
+        wanted = [
+            (kind, f"{release}-{revision}")
+            for revision in revisions
+            for kind in _OF_A_REVISION
+            if (kind.name, f"{release}-{revision}") not in known
+        ]
+        found = await asyncio.gather(*(self._get(kind, namespace, name) for kind, name in wanted))
+        return [(kind, item) for (kind, _), item in zip(wanted, found, strict=True) if item is not None]
+
+    def _remember(self, namespace: str, release: str, live: Iterable[tuple[_Kind, Object]]) -> None:
+        memory = self._memory.setdefault((namespace, release), _Memory())
+        memory.seen.clear()
+        memory.seen.update({(kind.name, item["metadata"]["name"]): _Seen.of(item) for kind, item in live})
+        for key in memory.applied.keys() - memory.seen.keys():
+            del memory.applied[key]
+
+    def _note(self, namespace: str, release: str, kind: _Kind, name: str, live: Object | None) -> None:
+        memory = self._memory.setdefault((namespace, release), _Memory())
+        if live is None:
+            memory.seen.pop((kind.name, name), None)
+        else:
+            memory.seen[kind.name, name] = _Seen.of(live)
+
+    # Write.
+
+    async def write_status(self, body: Object, status: Object) -> Object:
+        """
+        Write *status* to exactly the object *body* that was read, and return the object as it is now.
+
+        Keys that are in the old status and not in the new one are removed; lists are replaced as a whole.
+
+        Raises:
+            Conflict: The object has changed since it was read.
+            NotFound: It is gone.
+            Refused: The schema does not allow such a status.
+        """
+        change = _merge_patch(body.get("status") or {}, status)
+        if not change:
+            return body
+        meta = body["metadata"]
+        patch = {"metadata": {"resourceVersion": meta["resourceVersion"], "uid": meta["uid"]}, "status": change}
+        path = _RELEASE.path(meta["namespace"], meta["name"], "status")
+        return await self._call("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
+    async def apply(self, manifest: Object) -> bool:
+        """
+        Make an object what *manifest* says; return whether that changed it.
+
+        Raises:
+            Conflict: An object of that name exists and is not this release's.
+            NotFound: The API server does not know the kind, or the namespace is gone.
+            Refused: The manifest is not valid, or we may not write it.
+        """
+        kind, namespace, name = _address(manifest)
+        memory = self._memory.setdefault((namespace, _release_of(manifest)), _Memory())
+        key, digest = (kind.name, name), _digest(manifest)
+        seen = memory.seen.get(key) or await self._look(kind, namespace, name)
+        if seen and seen.owner != _controller(manifest):
+            raise Conflict(f"{kind.name} {namespace}/{name} exists and does not belong to this release")
+        if seen and (kind is _REVISION or memory.applied.get(key) == (digest, seen.fingerprint)):
+            return False
+        written = _Seen.of(await self._write(kind, namespace, name, manifest))
+        memory.seen[key] = written
+        memory.applied[key] = (digest, written.fingerprint)
+        return seen is None or seen.fingerprint != written.fingerprint
+
+    async def _look(self, kind: _Kind, namespace: str, name: str) -> _Seen | None:
+        live = await self._get(kind, namespace, name)
+        return _Seen.of(live) if live else None
+
+    async def _write(self, kind: _Kind, namespace: str, name: str, manifest: Object) -> Object:
+        if kind is _REVISION:
+            return await self._call("POST", kind.path(namespace), body=manifest)
+        return await self._call(
+            "PATCH",
+            kind.path(namespace, name),
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+        )
+
+    async def delete(self, manifest: Object) -> None:
+        """
+        Delete the object that *manifest* names; one that is absent already is fine. What it owns goes after it.
+
+        Only the very object that was seen is deleted, never a new one of the same name, and never one that is not ours.
+
+        Raises:
+            Conflict: The object has been replaced since it was seen, or somebody else owns it.
+        """
+        kind, namespace, name = _address(manifest)
+        live = await self._get(kind, namespace, name)
+        if live is None or live["metadata"].get("deletionTimestamp"):
+            return
+        owner = _controller(manifest)
+        if RELEASE_LABEL not in (live["metadata"].get("labels") or {}) or (owner and not _owned(live, owner)):
+            raise Conflict(f"{kind.name} {namespace}/{name} is not of a release: it is not deleted")
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": live["metadata"]["uid"]},
+        }
+        try:
+            await self._call("DELETE", kind.path(namespace, name), body=options)
+        except NotFound:
+            return
+
+    async def emit(self, body: Object, announcement: Announced) -> None:
+        """Write an Event about the release *body*; a failure is logged and counted, never raised."""
+        meta = body["metadata"]
+        try:
+            await self._call("POST", _EVENT.path(meta["namespace"]), body=self._event(body, announcement))
+        except Conflict:
+            return  # the name is a digest of what is said: it has been said
+        except AdapterError as error:
+            self._event_failed()
+            _log.warning("event not written", release=_full_name(meta), reason=announcement.reason, error=str(error))
+
+    def _event(self, body: Object, announcement: Announced) -> Object:
+        meta = body["metadata"]
+        said = [meta["uid"], meta["resourceVersion"], announcement.reason, announcement.message]
+        return {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{meta['name'][:230]}.{_digest(said)[:16]}", "namespace": meta["namespace"]},
+            "eventTime": self._clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "type": announcement.type,
+            "reason": announcement.reason,
+            "note": _cut(announcement.message),
+            "action": announcement.reason,
+            "reportingController": REPORTING_CONTROLLER,
+            "reportingInstance": self._instance,
+            "regarding": {
+                "apiVersion": body["apiVersion"],
+                "kind": body["kind"],
+                "namespace": meta["namespace"],
+                "name": meta["name"],
+                "uid": meta["uid"],
+                "resourceVersion": meta["resourceVersion"],
+            },
+        }
+
+    # Talk.
+
+    async def _get(self, kind: _Kind, namespace: str, name: str) -> Object | None:
+        try:
+            return await self._call("GET", kind.path(namespace, name))
+        except NotFound:
+            return None
+
+    async def _list(self, kind: _Kind, namespace: str, selector: str) -> list[Object]:
+        answer = await self._call("GET", kind.path(namespace), query={"labelSelector": selector})
+        items: list[Object] = answer["items"]
+        return items
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        """Return the JSON answer; wait and ask again when the server asks for that, within bounds."""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            status, headers, data = await self._send(method, path, query, body, content_type)
+            if status != 429 or attempt == MAX_ATTEMPTS:  # too many requests: nothing was done
+                break
+            await self._sleep(_retry_after(headers))
+        answer = _json(data)
+        if status >= 400 or answer is None:
+            raise _failure(method, path, status, answer)
+        return answer
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Object | None, content_type: str
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        try:
+            method, url, headers, body, _ = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(method, url, headers, body, _request_timeout=REQUEST_TIMEOUT)
+            return response.status, response.headers, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
+            raise Unreachable(f"{method} {path}: {str(error) or type(error).__name__}") from error
+
+
+def _json(data: bytes) -> Object | None:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _failure(method: str, path: str, status: int, answer: Object | None) -> AdapterError:
+    said = str((answer or {}).get("message") or f"status {status}")
+    message = f"{method} {path}: {said}"
+    match status:
+        case 404 if answer is None:
+            return NotFound(f"{method} {path}: the API server does not know this kind; is its CRD installed?")
+        case 404 | 410:
+            return NotFound(message)
+        case 409:
+            return Conflict(message)
+        case _ if status < 400 or status == 429 or status >= 500:
+            return Unreachable(message)
+        case _:
+            return Refused(message)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    try:
+        seconds = float(headers.get("Retry-After", "1"))
+    except ValueError:
+        seconds = 1.0
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def _address(manifest: Object) -> tuple[_Kind, str, str]:
+    meta = manifest["metadata"]
+    return _OURS[manifest["kind"]], meta["namespace"], meta["name"]
+
+
+def _release_of(manifest: Object) -> str:
+    name: str = manifest["metadata"]["labels"][RELEASE_LABEL]
+    return name
+
+
+def _revision_label(item: Object) -> str:
+    return str((item["metadata"].get("labels") or {}).get(REVISION_LABEL, ""))
+
+
+def _full_name(meta: Object) -> str:
+    return f"{meta['namespace']}/{meta['name']}"
+
+
+def _kind_and_name(kind: _Kind, item: Object) -> str:
+    return f"{kind.name} {item['metadata']['name']}"
+
+
+def _controller(item: Object) -> str | None:
+    """Return the uid of the owner that controls the object."""
+    owners = item["metadata"].get("ownerReferences") or []
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def _owned(item: Object, uid: str) -> bool:
+    return _controller(item) == uid
+
+
+def _workload(deployment: Object) -> Workload:
+    meta, status = deployment["metadata"], deployment.get("status") or {}
+    current = status.get("observedGeneration", 0) >= meta["generation"]
+    return Workload(
+        revision=_revision_label(deployment),
+        replicas=deployment["spec"].get("replicas", 1),
+        available=_available(status) if current else 0,
+        message=_trouble(status),
+    )
+
+
+def _available(status: Object) -> int:
+    """Return how many available pods surely run the current template: those of older ones may all be available."""
+    updated, available = int(status.get("updatedReplicas", 0)), int(status.get("availableReplicas", 0))
+    older = int(status.get("replicas", 0)) - updated
+    return max(0, min(updated, available - older))
+
+
+def _trouble(status: Object) -> str:
+    """Return what the Deployment's conditions complain about, the most telling one."""
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    for type_, bad in (("ReplicaFailure", "True"), ("Progressing", "False"), ("Available", "False")):
+        condition = conditions.get(type_)
+        if condition and condition["status"] == bad:
+            return str(condition.get("message", ""))
+    return ""
+
+
+def _stored_revision(item: Object) -> Revision | None:
+    """Return the revision that a ControllerRevision holds; None for content that does not have the name it claims."""
+    name = _revision_label(item)
+    try:
+        revision = Revision.from_content(item["data"])
+    except (KeyError, TypeError):
+        revision = None
+    if revision and revision.name == name:
+        return revision
+    _log.warning("stored revision does not fit its name: ignored", object=_full_name(item["metadata"]), revision=name)
+    return None
+
+
+def _merge_patch(old: Object, new: Object) -> Object:
+    """Return the JSON merge patch (RFC 7386) that turns *old* into *new*; empty when they are equal."""
+    patch: Object = dict.fromkeys(old.keys() - new.keys())
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if change := _merge_patch(before, value):
+                patch[key] = change
+        elif key not in old or value != before:
+            patch[key] = value
+    return patch
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= EVENT_MESSAGE_LIMIT else message[: EVENT_MESSAGE_LIMIT - 1] + "…"
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
