@@ -145,13 +145,12 @@ def _with_defaults(spec: Object) -> Object:
 
 
 def _rule_with_defaults(rule: Object) -> Object:
-    full = {
+    return {
         **rule,
         "matches": [_match_with_defaults(match) for match in rule.get("matches") or [{}]],
         "backendRefs": [_backend_with_defaults({"weight": 1, **backend}) for backend in rule.get("backendRefs") or []],
         "filters": [_filter_with_defaults(item) for item in rule.get("filters") or []],
     }
-    return full
 
 
 def _match_with_defaults(match: Object) -> Object:
@@ -237,8 +236,8 @@ def gateway_problem(
         missing = _missing_feature(release, classes.get(class_name)) if needs_mirror else None
         if missing:
             message = (
-                f"{where}: GatewayClass {class_name} of Gateway {namespace}/{parent.name} does not list {missing} in its "
-                f"status.supportedFeatures, so it cannot {_PURPOSE[missing]}; "
+                f"{where}: GatewayClass {class_name} of Gateway {namespace}/{parent.name} does not list {missing} "
+                f"in its status.supportedFeatures, so it cannot {_PURPOSE[missing]}; "
                 "leave the shadow stage out of spec.stages or use another Gateway"
             )
             return GatewayProblem(reason=Reason.MIRROR_UNSUPPORTED, message=message)
