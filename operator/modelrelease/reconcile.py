@@ -5,7 +5,7 @@ This is the only place where deciding meets doing. The status that is written fi
 follows it. A crash between any two lines is repaired by the next tick, because nothing is remembered elsewhere.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -20,7 +20,7 @@ from modelrelease.core.announce import Announcement, announce
 from modelrelease.core.counts import Evidence
 from modelrelease.core.decide import Cancel, Decision, Hold, RollBack, Situation, Start, decide, refuse
 from modelrelease.core.gate import evaluate
-from modelrelease.core.observation import GatewayProblem, Observation, Route
+from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
@@ -36,11 +36,8 @@ class Kube(Protocol):
     async def get_release(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Read a ModelRelease from the API server, not from a cache."""
 
-    async def read_children(self, namespace: str, name: str, uid: str) -> Children:
-        """Read everything but the route that belongs to a release."""
-
-    async def get_route(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """Read the HTTPRoute of a release."""
+    async def read_children(self, namespace: str, name: str, uid: str, revisions: Iterable[str]) -> Children:
+        """Read everything that belongs to a release, and whether the names of *revisions* are free or its own."""
 
     async def get_gateway(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Read a Gateway."""
@@ -118,7 +115,7 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
     world.log.decided(release, before.stage, decision)
     body = await _record(body, before, after, world)
     planned = plan(release, after, seen, now, drain=world.drain)
-    failure = await _apply(release, planned, seen, world, route_only=_returns_users(before, decision))
+    failure = await _apply(release, planned, world, route_only=_returns_users(before, decision))
     await _say(body, before, after, world)
     if failure:
         raise failure
@@ -140,23 +137,19 @@ async def _refuse(
 
 
 async def _observe(release: Release, status: ReleaseStatus, world: World, now: datetime) -> Observation:
-    children = await world.kube.read_children(release.namespace, release.name, release.uid)
-    problem = await _gateway_problem(release, status, world)
+    parts = (status.stable, status.candidate)
+    names = {release.desired.name, *(part.revision for part in parts if part)}
+    children = await world.kube.read_children(release.namespace, release.name, release.uid, names)
+    traffic = traffic_of(status)
     return Observation(
         workloads=children.workloads,
         revisions=children.revisions,
         services=children.services,
-        route=await _route(release, status, world),
-        gateway_problem=problem,
+        route=read_route(children.route, route_manifest(release, traffic) if traffic else None, release.name),
+        gateway_problem=await _gateway_problem(release, status, world),
         conflict=children.conflict,
         evidence=await _evidence(release, status, world, now),
     )
-
-
-async def _route(release: Release, status: ReleaseStatus, world: World) -> Route | None:
-    live = await world.kube.get_route(release.namespace, release.name)
-    traffic = traffic_of(status)
-    return read_route(live, route_manifest(release, traffic) if traffic else None, release.name)
 
 
 async def _gateway_problem(release: Release, status: ReleaseStatus, world: World) -> GatewayProblem | None:
@@ -204,17 +197,13 @@ def _returns_users(before: ReleaseStatus, decision: Decision) -> bool:
     return leaves and before.candidate is not None and bool(before.candidate.stages)
 
 
-async def _apply(
-    release: Release, planned: Plan, seen: Observation, world: World, *, route_only: bool
-) -> AdapterError | None:
+async def _apply(release: Release, planned: Plan, world: World, *, route_only: bool) -> AdapterError | None:
     """
     Make the cluster what it should be; return the first failure, which does not keep the rest from being tried.
 
     The route comes first: when users have to leave a candidate, nothing may stand before it. When its weight rises, its
     pods have been there since an earlier tick, or the decision would not have been taken.
     """
-    if seen.conflict is not None:
-        return None
     manifests = [route_manifest(release, planned.traffic)] if planned.traffic else []
     if not route_only:
         manifests += planned.manifests

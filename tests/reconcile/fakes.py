@@ -1,0 +1,264 @@
+"""
+A small cluster in memory that keeps state as the real one does: resourceVersions, owners, a Deployment controller.
+
+It can stop the operator at any write, before or after it happens: ``Crash`` is raised where a process would die.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from modelrelease.adapters.errors import Conflict, Unreachable
+from modelrelease.adapters.kube import Children
+from modelrelease.api.base import REVISION_LABEL
+from modelrelease.api.revision import Revision
+from modelrelease.core.announce import Announcement
+from modelrelease.core.counts import Evidence, MetricsUnavailable, SliceCounts, StageCounts
+from modelrelease.core.observation import Workload
+from modelrelease.reconcile import World, reconcile
+from tests.builders import NOW, a_body
+
+Object = dict[str, Any]
+
+
+class Crash(BaseException):
+    """The process died here."""
+
+
+@dataclass
+class FakeKube:
+    """The API server, its Deployment controller (pods are ready at once, unless told not to be) and a Gateway."""
+
+    body: Object = field(default_factory=a_body)
+    objects: dict[tuple[str, str], Object] = field(default_factory=dict)
+    events: list[tuple[str, str]] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    gateway: Object | None = field(default_factory=lambda: {"spec": {"gatewayClassName": "envoy"}})
+    crash_at: int | None = None
+    crash_after_write: bool = False
+    down: set[str] = field(default_factory=set)
+    version: int = 1
+
+    def _write(self, what: str, effect: Any) -> Any:
+        index = len(self.writes)
+        self.writes.append(what)
+        if self.crash_at == index and not self.crash_after_write:
+            raise Crash
+        if what in self.down:
+            raise Unreachable(f"{what} failed")
+        result = effect()
+        if self.crash_at == index:
+            raise Crash
+        return result
+
+    async def get_release(self, namespace: str, name: str) -> Object | None:
+        return copy.deepcopy(self.body)
+
+    async def read_children(self, namespace: str, name: str, uid: str, revisions: Iterable[str]) -> Children:
+        def of(kind: str) -> dict[str, Object]:
+            return {o["metadata"]["labels"][REVISION_LABEL]: o for (k, _), o in self.objects.items() if k == kind}
+
+        return Children(
+            workloads={
+                revision: Workload(revision, o["spec"]["replicas"], self._available(revision, o), "")
+                for revision, o in of("Deployment").items()
+            },
+            revisions={revision: Revision.from_content(o["data"]) for revision, o in of("ControllerRevision").items()},
+            services=frozenset(of("Service")),
+            route=copy.deepcopy(self.objects.get(("HTTPRoute", name))),
+            conflict=None,
+        )
+
+    def _available(self, revision: str, deployment: Object) -> int:
+        return 0 if revision in self.broken else int(deployment["spec"]["replicas"])
+
+    async def get_gateway(self, namespace: str, name: str) -> Object | None:
+        return self.gateway
+
+    async def get_gateway_class(self, name: str) -> Object | None:
+        return None
+
+    async def write_status(self, body: Object, status: Object) -> Object:
+        if body["metadata"]["resourceVersion"] != self.body["metadata"]["resourceVersion"]:
+            raise Conflict("the object has changed")
+
+        def effect() -> Object:
+            self.body = {**self.body, "status": copy.deepcopy(status)}
+            self._touch()
+            return copy.deepcopy(self.body)
+
+        return self._write("status", effect)
+
+    async def apply(self, manifest: Object) -> bool:
+        key = (manifest["kind"], manifest["metadata"]["name"])
+        old = self.objects.get(key)
+        if old is not None and {k: v for k, v in old.items() if k != "status"} == manifest:
+            return False
+        what = "route" if manifest["kind"] == "HTTPRoute" else f"{manifest['kind']} {manifest['metadata']['name']}"
+
+        def effect() -> bool:
+            live = copy.deepcopy(manifest)
+            if manifest["kind"] == "HTTPRoute":
+                live["metadata"]["generation"] = 1
+                live["status"] = {"parents": [_accepted(parent) for parent in manifest["spec"]["parentRefs"]]}
+            self.objects[key] = live
+            return True
+
+        if manifest["kind"] == "HTTPRoute" and old is not None and old["spec"] == manifest["spec"]:
+            return False
+        return self._write(what, effect)
+
+    async def delete(self, manifest: Object) -> None:
+        key = (manifest["kind"], manifest["metadata"]["name"])
+        if key in self.objects:
+            self._write(f"delete {key[0]} {key[1]}", lambda: self.objects.pop(key))
+
+    async def emit(self, body: Object, announcement: Announcement) -> None:
+        self._write(
+            f"event {announcement.reason}", lambda: self.events.append((announcement.reason, announcement.message))
+        )
+
+    def edit(self, **spec: Any) -> None:
+        """Edit the spec as a user would."""
+        self.body["spec"].update(spec)
+        self.body["metadata"]["generation"] += 1
+        self._touch()
+
+    def _touch(self) -> None:
+        self.version += 1
+        self.body["metadata"]["resourceVersion"] = str(self.version)
+
+    @property
+    def status(self) -> Object:
+        return self.body.get("status") or {}
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Live weights by Service name."""
+        route = self.objects.get(("HTTPRoute", "radar"))
+        return {r["name"]: r["weight"] for r in route["spec"]["rules"][0]["backendRefs"]} if route else {}
+
+    @property
+    def mirror(self) -> str | None:
+        """The Service that gets copies."""
+        route = self.objects.get(("HTTPRoute", "radar"))
+        filters = route["spec"]["rules"][0].get("filters") if route else None
+        return filters[0]["requestMirror"]["backendRef"]["name"] if filters else None
+
+    def cluster(self) -> Object:
+        """Return everything that must be the same whether or not the operator died on the way; times left out."""
+        status = {k: v for k, v in self.status.items() if k in {"stage", "stable", "candidate", "rejected", "history"}}
+        return {"objects": self.objects, "status": _without_times(status)}
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_times(v) for k, v in value.items() if not k.lower().endswith(("time", "since"))}
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
+    return value
+
+
+def _accepted(parent: Object) -> Object:
+    conditions = [
+        {"type": kind, "status": "True", "reason": kind, "observedGeneration": 1}
+        for kind in ("Accepted", "ResolvedRefs")
+    ]
+    return {"parentRef": parent, "conditions": conditions}
+
+
+@dataclass
+class FakeMetrics:
+    """
+    Prometheus, as counts that grow with the time in the stage.
+
+    Attributes:
+        rates: Share of events by version of the candidate; the baseline's is 20 %.
+        per_second: Requests a second to each arm.
+        outage: What is answered instead, if anything.
+        asked: The windows of every question, to prove which evidence was used.
+    """
+
+    kube: FakeKube
+    rates: dict[str, float] = field(default_factory=dict)
+    per_second: float = 500.0
+    outage: MetricsUnavailable | None = None
+    asked: list[list[tuple[str, datetime, datetime]]] = field(default_factory=list)
+
+    async def read(self, release, windows, baseline, candidate) -> Evidence:
+        self.asked.append([(w.name, w.start, w.end) for w in windows])
+        if self.outage:
+            return self.outage
+        rate = self.rates.get(release.spec.model.version, 0.2)
+        return tuple(self._stage(window, rate, baseline) for window in windows)
+
+    def _stage(self, window, rate: float, baseline: str | None) -> StageCounts:
+        seconds = (window.end - window.start).total_seconds()
+        n = seconds * self.per_second
+        has = 1.0 if baseline else 0.0
+        of = np.array([[n * has, n]])
+        blocked = np.array([[n * 0.2 * has, n * rate]])
+        errors = np.zeros((1, 2))
+        country = ((("country", "FR"),),)
+        counts = {
+            ("block-rate", ""): SliceCounts(((),), blocked, of),
+            ("block-rate", "country"): SliceCounts(country, blocked, of),
+            ("error-rate", ""): SliceCounts(((),), errors, of),
+        }
+        return StageCounts(stage=window.name, kind=window.kind, seconds=seconds, counts=counts)
+
+
+class NoLog:
+    """A log that keeps the decisions."""
+
+    def __init__(self) -> None:
+        self.decisions: list[str] = []
+
+    def decided(self, release, stage, decision) -> None:
+        self.decisions.append(f"{stage or '-'}: {type(decision).__name__}")
+
+
+@dataclass
+class Lab:
+    """An operator, a cluster and a clock that only moves when told to."""
+
+    kube: FakeKube = field(default_factory=FakeKube)
+    metrics: FakeMetrics = field(init=False)
+    log: NoLog = field(default_factory=NoLog)
+    now: datetime = NOW
+
+    def __post_init__(self) -> None:
+        self.metrics = FakeMetrics(self.kube)
+
+    @property
+    def world(self) -> World:
+        return World(kube=self.kube, metrics=self.metrics, log=self.log, drain=timedelta(seconds=10))
+
+    async def tick(self) -> timedelta | None:
+        """Reconcile once; the clock moves on by what was asked for, or by a minute."""
+        wait = await reconcile("fraud", "radar", self.world, self.now)
+        self.now += wait if wait is not None else timedelta(minutes=1)
+        return wait
+
+    async def run(self, ticks: int = 400, until: str | None = None) -> None:
+        """Reconcile until the stage is *until*, or until nothing is left to do; a crashed operator starts again."""
+        for _ in range(ticks):
+            try:
+                wait = await self.tick()
+            except Crash:
+                self.kube.crash_at = None
+                continue
+            except Unreachable:
+                self.now += timedelta(seconds=1)
+                continue
+            if until is not None and self.kube.status.get("stage") == until:
+                return
+            if until is None and wait is None:
+                return
+        if until is not None:
+            raise AssertionError(f"stage {until} was not reached: {self.kube.status}")

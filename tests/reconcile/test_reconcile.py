@@ -1,0 +1,332 @@
+"""The life of a rollout, through the real reconcile and the real judge: what users get at every moment."""
+
+import itertools
+from datetime import timedelta
+
+import pytest
+
+from tests.builders import NO_METRICS, a_body, revision_of
+from tests.reconcile.fakes import FakeKube, Lab
+
+ONE, TWO, THREE = (f"radar-{revision_of(version).name}" for version in "123")
+STAGES = a_body()["spec"]["stages"]
+
+
+async def a_lab(version: str = "1", **spec) -> Lab:
+    """Return a cluster on which *version* is the release."""
+    lab = Lab(FakeKube(body=a_body(version, **spec)))
+    await lab.run(until="Completed")
+    await lab.run()
+    lab.kube.events.clear()
+    lab.kube.writes.clear()
+    return lab
+
+
+def release(lab: Lab, version: str, **spec) -> None:
+    lab.kube.edit(model={"version": version}, **spec)
+
+
+def reasons(lab: Lab) -> list[str]:
+    return [reason for reason, _ in lab.kube.events]
+
+
+def condition(lab: Lab, kind: str):
+    return next((c for c in lab.kube.status["conditions"] if c["type"] == kind), None)
+
+
+async def test_the_first_release_goes_straight_to_full():
+    """There is nothing to compare with; it serves as soon as its pods are there."""
+    lab = Lab(FakeKube(body=a_body("1")))
+    await lab.run(until="full")
+    await lab.tick()
+    assert lab.kube.weights == {ONE: 100}
+    await lab.run(until="Completed")
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.status["stable"]["version"] == "1"
+    assert reasons(lab) == ["InitialRelease", "Promoted", "WatchStarted", "Completed"]
+
+
+async def test_a_good_version_goes_through_every_stage():
+    """Shadow, canary, full, completed: users see what the stage says, and pods are promoted in place."""
+    lab = await a_lab()
+    release(lab, "2")
+    seen = []
+    for stage in ("shadow", "canary-10", "canary-50", "full", "Completed"):
+        await lab.run(until=stage)
+        seen.append((stage, lab.kube.weights, lab.kube.mirror))
+    assert seen == [
+        ("shadow", {ONE: 100}, TWO),
+        ("canary-10", {ONE: 90, TWO: 10}, None),
+        ("canary-50", {ONE: 50, TWO: 50}, None),
+        ("full", {TWO: 100}, None),
+        ("Completed", {TWO: 100}, None),
+    ]
+    await lab.run()
+    assert {name for kind, name in lab.kube.objects if kind == "Deployment"} == {TWO}
+    assert condition(lab, "Ready")["status"] == "True"
+    assert reasons(lab) == [
+        *["RolloutStarted", "ShadowStarted", "ScalingUp", "GatePassed", "CanaryStarted", "GatePassed"],
+        *["CanaryStarted", "GatePassed", "Promoted", "WatchStarted", "Completed"],
+    ]
+
+
+async def test_the_shadow_is_small_and_grows_before_its_weight_rises():
+    """The candidate has shadowReplicas in shadow, and all its pods before a user meets it."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="shadow")
+    await lab.tick()
+    assert lab.kube.objects["Deployment", TWO]["spec"]["replicas"] == 1
+    await lab.run(until="canary-10")
+    scaled, routed = (
+        max(i for i, w in enumerate(lab.kube.writes) if w == what) for what in (f"Deployment {TWO}", "route")
+    )
+    assert lab.kube.objects["Deployment", TWO]["spec"]["replicas"] == 3
+    assert scaled < routed
+
+
+@pytest.mark.parametrize("stage", ["shadow", "canary-10", "canary-50", "full"])
+async def test_a_breach_returns_all_users_to_stable_at_once(stage: str):
+    """The route is the first write after the record, alone; then the candidate is scaled away; it stays rejected."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until=stage)
+    for _ in range(3):
+        await lab.tick()
+    lab.metrics.rates["2"] = 0.4
+    lab.kube.writes.clear()
+    while lab.kube.status["stage"] != "RolledBack":
+        lab.kube.writes.clear()
+        await lab.tick()
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.mirror is None
+    assert lab.kube.writes[:2] == ["status", "route"]
+    assert {w.split()[0] for w in lab.kube.writes[2:]} <= {"event"}
+    await lab.run()
+    assert ("Deployment", TWO) not in lab.kube.objects
+    rejected = lab.kube.status["rejected"][-1]
+    assert (rejected["version"], rejected["stage"], rejected["clause"]) == ("2", stage, "steady")
+    assert condition(lab, "Stalled")["reason"] == "RolledBack"
+    assert condition(lab, "Available")["status"] == "True"
+    assert {"ContractBreached", "RolledBack", "RevisionRejected"} <= set(reasons(lab))
+    for _ in range(5):
+        await lab.tick()
+    assert lab.kube.status["stage"] == "RolledBack"
+
+
+async def test_an_edit_in_mid_rollout_replaces_the_candidate():
+    """Traffic goes back to stable first; the new candidate starts from the beginning."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    release(lab, "3")
+    lab.kube.writes.clear()
+    await lab.tick()
+    assert lab.kube.writes[:2] == ["status", "route"]
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.status["stage"] == "Pending"
+    assert lab.kube.status["history"][-1]["outcome"] == "Superseded"
+    await lab.run(until="shadow")
+    assert lab.kube.mirror == THREE
+    await lab.run(until="Completed")
+    await lab.run()
+    assert {name for kind, name in lab.kube.objects if kind == "Deployment"} == {THREE}
+
+
+async def test_a_revert_to_stable_cancels_without_blame():
+    """git revert: users are on stable, nothing is rejected, the release is Ready."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    release(lab, "1")
+    await lab.run()
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.status.get("rejected", []) == []
+    assert lab.kube.status["history"][-1]["outcome"] == "Cancelled"
+    assert condition(lab, "Ready")["status"] == "True"
+    assert ("Deployment", TWO) not in lab.kube.objects
+
+
+async def test_after_a_rollback_a_revert_makes_the_release_ready():
+    """Asking for what users have is always fine."""
+    lab = await a_lab()
+    lab.metrics.rates["2"] = 0.4
+    release(lab, "2")
+    await lab.run(until="RolledBack")
+    release(lab, "1")
+    await lab.run()
+    assert condition(lab, "Ready")["status"] == "True"
+    assert condition(lab, "Stalled") is None
+    assert lab.kube.status.get("candidate") is None
+
+
+async def test_suspend_freezes_traffic_and_resume_goes_on():
+    """spec.suspend: nothing moves; taken away, the rollout goes on."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.kube.edit(suspend=True)
+    for _ in range(30):
+        await lab.tick()
+    assert lab.kube.weights == {ONE: 90, TWO: 10}
+    assert condition(lab, "Reconciling")["reason"] == "Suspended"
+    lab.kube.edit(suspend=False)
+    await lab.run(until="canary-50")
+
+
+async def test_an_outage_of_prometheus_is_no_verdict():
+    """No metrics: hold, say so, move nothing; when they are back, go on."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.metrics.outage = NO_METRICS
+    for _ in range(60):
+        await lab.tick()
+    assert lab.kube.weights == {ONE: 90, TWO: 10}
+    assert condition(lab, "MetricsAvailable")["status"] == "False"
+    lab.metrics.outage = None
+    await lab.run(until="canary-50")
+    assert condition(lab, "MetricsAvailable") is None or condition(lab, "MetricsAvailable")["status"] == "True"
+    assert reasons(lab).count("MetricsUnavailable") == 1
+
+
+async def test_an_edited_route_is_repaired_and_reported():
+    """Weights follow status, never the live route."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    await lab.tick()
+    lab.kube.objects["HTTPRoute", "radar"]["spec"]["rules"][0]["backendRefs"][1]["weight"] = 90
+    await lab.tick()
+    assert lab.kube.weights == {ONE: 90, TWO: 10}
+    assert condition(lab, "TrafficInSync")["reason"] == "Drifted"
+    assert "TrafficDrifted" in reasons(lab)
+    await lab.tick()
+    assert condition(lab, "TrafficInSync")["status"] == "True"
+
+
+async def test_broken_pods_roll_back_by_the_progress_deadline():
+    """A candidate that never becomes available is given up; users never met it."""
+    lab = await a_lab()
+    lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    started = lab.now
+    await lab.run(until="RolledBack")
+    assert timedelta(minutes=10) < lab.now - started < timedelta(minutes=11)
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.status["rejected"][-1]["reason"] == "ProgressDeadlineExceeded"
+
+
+async def test_nobody_is_left_with_a_candidate_without_pods():
+    """In canary, a candidate whose pods are all gone loses its users within seconds, metrics or not."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    lab.kube.broken.add(revision_of("2").name)
+    lab.metrics.outage = NO_METRICS
+    started = lab.now
+    await lab.run(until="RolledBack")
+    assert lab.now - started < timedelta(minutes=2)
+    assert lab.kube.weights == {ONE: 100}
+
+
+async def test_a_failing_object_does_not_keep_the_route_from_being_written():
+    """A quota that refuses a Deployment must not stand between users and the stable revision."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    await lab.tick()
+    lab.metrics.rates["2"] = 0.4
+    lab.kube.down |= {f"Deployment {ONE}", f"Deployment {TWO}", f"delete Deployment {TWO}"}
+    await lab.run(until="RolledBack")
+    assert lab.kube.weights == {ONE: 100}
+
+
+async def test_evidence_is_read_stage_by_stage():
+    """Every stage is read over its own window; the current one begins when the stage did."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    await lab.tick()
+    names = [name for name, _, _ in lab.metrics.asked[-1]]
+    assert names == ["shadow", "canary-10", "canary-50"]
+    windows = lab.metrics.asked[-1]
+    assert all(earlier[2] <= later[1] for earlier, later in itertools.pairwise(windows))
+
+
+async def test_nothing_is_written_when_nothing_has_changed():
+    """A release at rest is quiet."""
+    lab = await a_lab()
+    for _ in range(5):
+        await lab.tick()
+    assert lab.kube.writes == []
+
+
+async def test_an_invalid_spec_stalls_and_touches_nothing():
+    """Where, what and what is allowed stand in the condition; traffic stays."""
+    lab = await a_lab()
+    lab.kube.edit(server={"port": "http", "template": {}})
+    await lab.tick()
+    assert lab.kube.weights == {ONE: 100}
+    assert condition(lab, "Stalled")["reason"] == "InvalidSpec"
+    assert "spec.server.port" in condition(lab, "Stalled")["message"]
+
+
+async def test_an_absent_gateway_stalls_before_anything_starts():
+    """Nothing is started that could not be finished."""
+    lab = await a_lab()
+    lab.kube.gateway = None
+    release(lab, "2")
+    await lab.tick()
+    assert condition(lab, "Stalled")["reason"] == "GatewayNotFound"
+    assert "fraud/public" in condition(lab, "Stalled")["message"]
+    assert ("Deployment", TWO) not in lab.kube.objects
+
+
+async def _journey(kube: FakeKube, kind: str) -> Lab:
+    lab = Lab(kube)
+    await lab.run(until="Completed")
+    await lab.run()
+    if kind == "bad":
+        lab.metrics.rates["2"] = 0.4
+    release(lab, "2")
+    if kind == "revert":
+        await lab.run(until="canary-10")
+        release(lab, "1")
+        await lab.run()
+    elif kind == "edit":
+        await lab.run(until="canary-10")
+        release(lab, "3")
+        await lab.run(until="Completed")
+    else:
+        await lab.run(until="RolledBack" if kind == "bad" else "Completed")
+    for _ in range(40):
+        await lab.run()
+    return lab
+
+
+def _whole_cluster(lab: Lab):
+    return lab.kube.cluster()
+
+
+@pytest.mark.parametrize("kind", ["good", "bad", "edit", "revert"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
+async def test_dying_at_any_write_changes_nothing(kind: str, after: bool):
+    """Wherever the operator dies, the next one ends with the same cluster; no stage is skipped, none repeated."""
+    calm = await _journey(FakeKube(body=a_body("1")), kind)
+    want, stages = _whole_cluster(calm), _stages_entered(calm)
+    for index in range(len(calm.kube.writes)):
+        kube = FakeKube(body=a_body("1"), crash_at=index, crash_after_write=after)
+        lab = await _journey(kube, kind)
+        assert lab.kube.crash_at is None, "the crash happened"
+        assert _whole_cluster(lab) == want, calm.kube.writes[index]
+        assert _stages_entered(lab) == stages, calm.kube.writes[index]
+
+
+def _stages_entered(lab: Lab) -> list[str]:
+    """Return the stages in which evidence was asked for, each once, in order."""
+    entered: list[str] = []
+    for windows in lab.metrics.asked:
+        if not entered or entered[-1] != windows[-1][0]:
+            entered.append(windows[-1][0])
+    return entered
