@@ -5,11 +5,13 @@ Spec models refuse unknown fields, so that a typing error is never silently igno
 that an older operator can read what a newer one wrote.
 """
 
-from typing import Final
+from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
+
+from modelrelease.api.constraints import problem_error
 
 GROUP: Final = "modelrelease.dev"
 VERSION: Final = "v1alpha1"
@@ -29,6 +31,16 @@ class SpecModel(BaseModel):
     """A part of a spec: written by users, refused when it holds a field that does not exist."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _no_unknown_field(cls, given: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:  # noqa: ANN401 - whatever the user wrote
+        """Refuse what does not exist with the names of what does; pydantic's own refusal gives none."""
+        if info.mode == "json" and isinstance(given, dict):
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            if unknown := [name for name in given if name not in known]:
+                raise problem_error(f"{', '.join(map(repr, unknown))} does not exist, allowed: {', '.join(known)}")
+        return handler(given)
 
 
 class StatusModel(BaseModel):

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from modelrelease.api.base import BY_NAME, DISTINCT, SpecModel
+from modelrelease.api.constraints import Between, Spelling
 from modelrelease.api.quantities import Margin, MarginOrNoneText, MarginText, parse_margin
-from modelrelease.api.spelling import Spelling
 
 Name = Annotated[
     str,
@@ -66,7 +66,7 @@ class SliceDimension(SpecModel):
         "a silent one is Inconclusive, never a pass.",
         json_schema_extra=DISTINCT,
     )
-    at_most: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+    at_most: Annotated[int, Between(1, 10_000)] | None = Field(
         default=None, description='More values than this: the smallest go to "other". Default 500.'
     )
 

@@ -19,9 +19,9 @@ import yaml
 from pydantic import BaseModel
 
 from modelrelease.api.base import GROUP, VERSION
-from modelrelease.api.cel import RULES
+from modelrelease.api.constraints import VALIDATIONS
 from modelrelease.api.release import ReleaseSpec
-from modelrelease.api.spelling import VALIDATIONS
+from modelrelease.api.rules import RELEASE_NAME, RULES
 from modelrelease.api.status import Condition, ReleaseStatus
 
 KIND: Final = "ModelRelease"
@@ -88,7 +88,7 @@ def _object_schema() -> dict[str, Any]:
         "description": "One served model: its desired version, how it is released, and what must hold meanwhile.",
         "type": "object",
         "required": ["spec"],
-        VALIDATIONS: [rule.as_json() for rule in RULES[KIND]],
+        VALIDATIONS: [RELEASE_NAME.cel_rule("self.metadata.name")],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
@@ -112,9 +112,9 @@ def structural_schema(model: type[BaseModel], *, optional: bool = False) -> dict
     if optional:
         for name in definitions.keys() - {Condition.__name__}:
             definitions[name].pop("required", None)
-    for name, rules in RULES.items():
-        if name in definitions:
-            definitions[name][VALIDATIONS] = [rule.as_json() for rule in rules]
+    for rule in RULES:
+        if (name := rule.on.__name__) in definitions:
+            definitions[name].setdefault(VALIDATIONS, []).append(rule.as_json())
     return _structural(schema, definitions)
 
 

@@ -6,15 +6,17 @@ parse, a pod template that is none) is found here.
 A bad spec is a value, never an exception: the cluster stays as it is.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from modelrelease.api.release import ReleaseSpec
 from modelrelease.api.revision import Revision
-from modelrelease.api.rules import problems_of
+from modelrelease.api.rules import RELEASE_NAME, problems_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,10 @@ def parse(body: Mapping[str, Any]) -> Release | InvalidSpec:
     meta = body["metadata"]
     identity = {key: meta.get(key, "") for key in ("namespace", "name", "uid")}
     generation = int(meta.get("generation", 0))
+    if problem := RELEASE_NAME.problem(identity["name"]):
+        return InvalidSpec(**identity, generation=generation, message=f"metadata.name: {problem}")
     try:
-        spec = ReleaseSpec.model_validate(body.get("spec") or {})
+        spec = spec_of(body.get("spec") or {})
     except ValidationError as error:
         return InvalidSpec(**identity, generation=generation, message=_message(error))
     if problems := problems_of(spec):
@@ -69,8 +73,50 @@ def parse(body: Mapping[str, Any]) -> Release | InvalidSpec:
     return Release(**identity, generation=generation, spec=spec, desired=Revision.of(spec))
 
 
+def spec_of(spec: Mapping[str, Any]) -> ReleaseSpec:
+    """
+    Return the spec with its types checked as the API server checks them: a number is not a string, and none is guessed.
+
+    Raises:
+        ValidationError: A field is unknown, missing, or not what its type allows.
+    """
+    return ReleaseSpec.model_validate_json(json.dumps(spec), strict=True, by_alias=True, by_name=False)
+
+
 def _message(error: ValidationError) -> str:
-    return "\n".join(f"{_path(problem['loc'])}: {problem['msg']}" for problem in error.errors())
+    return "\n".join(f"{_path(problem['loc'])}: {_what(problem)}" for problem in error.errors(include_url=False))
+
+
+def _what(problem: ErrorDetails) -> str:
+    """Return what is wrong and what is allowed, in our words where pydantic speaks of its input."""
+    given = json.dumps(problem["input"], default=str)
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "missing":
+            return "is required"
+        case "enum" | "literal_error":
+            return f"{given} is not one of {context['expected']}"
+        case "too_short" | "string_too_short":
+            return f"{given} is too short, at least {context['min_length']} is allowed"
+        case "too_long":
+            return f"{context['actual_length']} items are too many, at most {context['max_length']} are allowed"
+        case "string_too_long":
+            return f"is too long, at most {context['max_length']} characters are allowed"
+        case type_ if type_ in _TYPES:
+            return f"{given} is not {_TYPES[type_]}"
+        case _:
+            return problem["msg"]
+
+
+_TYPES: Final = {
+    "string_type": 'a string: write it in quotes, such as "1.0"',
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+}
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import durationpy
 from pydantic import StringConstraints
 
-from modelrelease.api.spelling import Spelling
+from modelrelease.api.constraints import Spelling
 
 # Prometheus' order, each unit once. Five digits keep every date that is computed from it inside the calendar.
 _UNITS_IN_ORDER: Final = ("w", "d", "h", "m", "s", "ms")
@@ -35,6 +35,12 @@ PERCENT: Final = Spelling(
 )
 
 Duration = Annotated[str, StringConstraints(min_length=1, max_length=32), DURATION]
+PositiveDuration = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=32),
+    DURATION,
+    Spelling(pattern=r".*[1-9].*", wanted="longer than 0: write such as 30s, 10m, 1h30m or 7d"),
+]
 MarginText = Annotated[str, StringConstraints(max_length=16), MARGIN]
 MarginOrNoneText = Annotated[str, StringConstraints(max_length=16), MARGIN_OR_NONE]
 PercentText = Annotated[str, StringConstraints(max_length=16), PERCENT]

@@ -6,17 +6,19 @@ One ModelRelease stands for one served model, for years. A new model version is 
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints
 
 from modelrelease.api.base import BY_NAME, DISTINCT, SpecModel
+from modelrelease.api.constraints import Between, Spelling
 from modelrelease.api.contract import Contract, Name
-from modelrelease.api.quantities import Duration, PercentText, parse_duration, parse_fraction
-from modelrelease.api.spelling import Spelling
+from modelrelease.api.quantities import Duration, PercentText, PositiveDuration, parse_duration, parse_fraction
 from modelrelease.api.template import PodTemplate
 
-Percent = Annotated[int, Field(ge=1, le=100)]
+Percent = Annotated[int, Between(1, 100)]
+Replicas = Annotated[int, Between(1, 1000)]
+Port = Annotated[int, Between(1, 65535)]
 ObjectName = Annotated[
     str,
     StringConstraints(max_length=253),
@@ -48,6 +50,9 @@ class StageKind(StrEnum):
     FULL = "full"
 
 
+DEFAULT_BAKE: Final = {StageKind.SHADOW: "30m", StageKind.CANARY: "10m", StageKind.FULL: "24h"}
+
+
 class OnInconclusive(StrEnum):
     """What happens at a stage's deadline without enough evidence."""
 
@@ -74,14 +79,14 @@ class Model(SpecModel):
 class Server(SpecModel):
     """The pods that serve the model."""
 
-    replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+    replicas: Replicas | None = Field(
         default=None, description="Pods per revision at full size. Changed in place, no rollout. Default 1."
     )
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Container port that takes requests.")
-    progress_deadline: Duration | None = Field(
+    port: Port = Field(description="Container port that takes requests.")
+    progress_deadline: PositiveDuration | None = Field(
         default=None, description="A candidate must become available within this. Default 10m."
     )
-    shadow_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+    shadow_replicas: Replicas | None = Field(
         default=None, description="Pods of a candidate while it has no user traffic. Default: replicas."
     )
     template: PodTemplate = Field(description="A PodTemplateSpec.")
@@ -93,7 +98,7 @@ class ParentRef(SpecModel):
     name: ObjectName
     namespace: Name | None = Field(default=None, description="Default: the release's own namespace.")
     section_name: ObjectName | None = Field(default=None, description="Only this listener. Default: all.")
-    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="Only listeners on this port.")
+    port: Port | None = Field(default=None, description="Only listeners on this port.")
 
 
 class GatewayAPI(SpecModel):
@@ -143,7 +148,7 @@ class Stage(SpecModel):
     bake: Duration | None = Field(
         default=None, description="Shortest time in the stage. Default: shadow 30m, canary 10m, full 24h (the watch)."
     )
-    deadline: Duration | None = Field(
+    deadline: PositiveDuration | None = Field(
         default=None,
         description="With no verdict by then, analysis.onInconclusive decides. Default 2h, never less than twice bake.",
     )
@@ -170,8 +175,7 @@ class Stage(SpecModel):
     @property
     def bake_time(self) -> timedelta:
         """Shortest time in the stage."""
-        defaults = {StageKind.SHADOW: "30m", StageKind.CANARY: "10m", StageKind.FULL: "24h"}
-        return parse_duration(self.bake or defaults[self.kind])
+        return parse_duration(self.bake or DEFAULT_BAKE[self.kind])
 
     @property
     def deadline_time(self) -> timedelta:
@@ -199,7 +203,7 @@ class Analysis(SpecModel):
     on_no_metrics: OnNoMetrics | None = Field(
         default=None, description="Prometheus silent past metricsDeadline. Default Hold."
     )
-    metrics_deadline: Duration | None = Field(default=None, description="Default 30m.")
+    metrics_deadline: PositiveDuration | None = Field(default=None, description="Default 30m.")
 
 
 class ReleaseSpec(SpecModel):
@@ -221,7 +225,7 @@ class ReleaseSpec(SpecModel):
         json_schema_extra=BY_NAME,
     )
     analysis: Analysis | None = None
-    history: Annotated[int, Field(ge=1, le=50)] | None = Field(
+    history: Annotated[int, Between(1, 50)] | None = Field(
         default=None, description="How many ended rollouts status.history keeps. Default 10."
     )
 

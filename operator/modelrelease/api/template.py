@@ -1,58 +1,69 @@
 """
 The pod template of a release: a PodTemplateSpec that the cluster checks in full when the Deployment is applied.
 
-The schema knows only what would go wrong late or silently: a template without containers, and the labels and
-environment variables that the operator sets itself.
+Modelled here is only what would go wrong late or silently: a template without containers, a restart policy that no
+Deployment takes, and the labels and environment variables that the operator sets itself.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
 
 from modelrelease.api.base import BY_NAME, GROUP
+from modelrelease.api.constraints import CheckedAs
 
 OWN_LABELS: Final = f"{GROUP}/"
 OWN_ENVIRONMENT: Final = "MODELRELEASE_"
 
-_OPEN: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_STRINGS: Final = {"type": "object", "additionalProperties": {"type": "string", "maxLength": 63}, "maxProperties": 64}
+NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+ContainerName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+VariableName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 
-SCHEMA: Final[dict[str, Any]] = {
-    **_OPEN,
-    "required": ["spec"],
-    "properties": {
-        "metadata": {**_OPEN, "properties": {"labels": _STRINGS}},
-        "spec": {
-            **_OPEN,
-            "required": ["containers"],
-            "properties": {
-                "restartPolicy": {"type": "string", "enum": ["Always"]},
-                "containers": {
-                    "type": "array",
-                    "minItems": 1,
-                    "maxItems": 16,
-                    **BY_NAME,
-                    "items": {
-                        **_OPEN,
-                        "required": ["name", "image"],
-                        "properties": {
-                            "name": {"type": "string", "minLength": 1, "maxLength": 63},
-                            "image": {"type": "string", "minLength": 1, "maxLength": 1024},
-                            "env": {
-                                "type": "array",
-                                "maxItems": 256,
-                                "items": {
-                                    **_OPEN,
-                                    "required": ["name"],
-                                    "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 253}},
-                                },
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
 
-PodTemplate = Annotated[dict[str, Any], WithJsonSchema(SCHEMA)]
+class OpenModel(BaseModel):
+    """A part of a Kubernetes object of which only some fields are looked at."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="ignore",
+        frozen=True,
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+class EnvironmentVariable(OpenModel):
+    """An environment variable of a container."""
+
+    name: VariableName
+
+
+class Container(OpenModel):
+    """A container of the pods."""
+
+    name: ContainerName
+    image: NonEmpty
+    env: list[EnvironmentVariable] | None = Field(default=None, max_length=256)
+
+
+class PodSpec(OpenModel):
+    """The spec of the pods."""
+
+    containers: list[Container] = Field(min_length=1, max_length=16, json_schema_extra=BY_NAME)
+    restart_policy: Literal["Always"] | None = None
+
+
+class PodMetadata(OpenModel):
+    """The metadata of the pods."""
+
+    labels: dict[str, Annotated[str, StringConstraints(max_length=63)]] | None = Field(default=None, max_length=64)
+
+
+class PodTemplateFields(OpenModel):
+    """A PodTemplateSpec."""
+
+    metadata: PodMetadata | None = None
+    spec: PodSpec
+
+
+PodTemplate = Annotated[dict[str, Any], CheckedAs(PodTemplateFields)]
