@@ -33,7 +33,7 @@ from modelrelease.core.observation import Workload
 
 FIELD_MANAGER: Final = "modelrelease"
 REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
-EVENT_MESSAGE_LIMIT: Final = 1024
+EVENT_MESSAGE_BYTES: Final = 1024
 
 REQUEST_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
 MAX_ATTEMPTS: Final = 3
@@ -552,7 +552,12 @@ def _merge_patch(old: Object, new: Object) -> Object:
 
 
 def _cut(message: str) -> str:
-    return message if len(message) <= EVENT_MESSAGE_LIMIT else message[: EVENT_MESSAGE_LIMIT - 1] + "…"
+    """Return as much of *message* as an event may hold: the API server says characters and counts bytes."""
+    data = message.encode()
+    if len(data) <= EVENT_MESSAGE_BYTES:
+        return message
+    ellipsis = "…"
+    return data[: EVENT_MESSAGE_BYTES - len(ellipsis.encode())].decode(errors="ignore") + ellipsis
 
 
 def _digest(value: object) -> str:
