@@ -1,0 +1,154 @@
+"""The real BentoML service: what it exposes is what was sent."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytestmark = [pytest.mark.modelserver, pytest.mark.xdist_group("modelserver")]
+
+
+@pytest.fixture(scope="module")
+def server(start):
+    with start(MODELRELEASE_NAME="loans", MODELRELEASE_REVISION="7f3c9b1") as running:
+        yield running
+
+
+def send(server, applications) -> Counter:
+    """Send applications over a few connections and count the answers by (code, decision)."""
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(server.decide, applications))
+    return Counter((code, answer.get("decision")) for code, answer in answers)
+
+
+def test_series_are_there_before_the_first_request(start):
+    """The first scrape of a new pod shows every known slice at 0."""
+    with start() as fresh:
+        text = fresh.get("/metrics")[1]
+    series = [line for line in text.splitlines() if line.startswith("model_decisions_total{")]
+    assert (4 * 3 * 12 * 2, True) == (len(series), all(line.endswith(" 0.0") for line in series))
+
+
+def test_an_answer_is_the_models(server, models, requests):
+    """Through HTTP the same decision, score and version as in the model."""
+    model = models["2026-11-05"]
+    for request in requests[:20]:
+        score = model.score(request)
+        want = {"decision": model.decide(score), "score": pytest.approx(score), "version": "2026-11-05"}
+        assert (200, want) == server.decide(request)
+
+
+def test_counts_equal_what_was_sent(start, requests):
+    """Every counter, overall and by slice, equals the requests and their answers, with one worker."""
+    with start() as server:
+        check_counts(server, requests[:400])
+
+
+def test_counts_equal_what_was_sent_to_two_workers(start, requests):
+    """The workers' counts are merged."""
+    with start(MODELSERVER_WORKERS="2") as server:
+        server.wait_until("two workers", lambda: len(server.workers()) == 2)
+        check_counts(server, requests[:400])
+
+
+def check_counts(server, sent) -> None:
+    answers = send(server, sent)
+    assert {200} == {code for code, _ in answers}
+    for name in ("model_decisions_total", "model_decisions_by_state_total", "model_requests_total",
+                 "model_latency_seconds_count", "model_score_count"):  # fmt: skip
+        assert len(sent) == server.count(name), name
+    for decision in ("approve", "refer"):
+        assert answers[200, decision] == server.count("model_decisions_total", decision=decision)
+    for dimension in ("loan_purpose", "homeownership", "application_type"):
+        for value, count in Counter(request[dimension] for request in sent).items():
+            assert count == server.count("model_decisions_total", **{dimension: value}), value
+            assert count == server.count("model_requests_total", code="200", **{dimension: value}), value
+    for state, count in Counter(request["state"] for request in sent).items():
+        assert count == server.count("model_decisions_by_state_total", state=state), state
+    assert 0 == server.count("model_unknown_slice_values_total")
+
+
+def test_a_killed_worker_takes_no_counts_with_it(start, requests):
+    """Counts are in files: kill -9 of a worker loses nothing, and its successor goes on counting."""
+    with start(MODELSERVER_WORKERS="2") as server:
+        server.wait_until("two workers", lambda: len(server.workers()) == 2)
+        before = send(server, requests[:300])
+        victim, survivor = sorted(server.workers())
+        os.kill(victim, signal.SIGKILL)
+        server.wait_until("a successor", lambda: len(server.workers() - {victim}) == 2 and survivor in server.workers())
+        server.wait_until("counts to be readable", lambda: server.get("/readyz")[0] == 200)
+        assert 300 == server.count("model_decisions_total")
+        assert before[200, "refer"] == server.count("model_decisions_total", decision="refer")
+
+        send(server, requests[300:500])
+        assert 500 == server.count("model_decisions_total")
+        assert 500 == server.count("model_latency_seconds_count")
+
+
+@pytest.mark.parametrize(
+    "body", [pytest.param(b'{"term":', id="not JSON"), pytest.param({"term": 36}, id="fields missing")]
+)
+def test_refused_requests_are_counted(server, body):
+    """A request that never reaches the model is in the requests, with its code, and in no decision."""
+    before = server.count("model_requests_total", code="400"), server.count("model_decisions_total")
+    code, _ = server.decide(body)
+    after = server.count("model_requests_total", code="400"), server.count("model_decisions_total")
+    assert (400, before[0] + 1, before[1]) == (code, *after)
+
+
+def test_values_never_seen_count_as_other(server, requests):
+    """A new loan purpose is answered, counted as other, and told."""
+    before = server.count("model_decisions_total", loan_purpose="other")
+    assert 200 == server.decide(requests[0] | {"loan_purpose": "space_travel"})[0]
+    assert before + 1 == server.count("model_decisions_total", loan_purpose="other")
+    assert 1 == server.count("model_unknown_slice_values_total", slice="loan_purpose")
+
+
+def test_info_tells_the_release(server):
+    """One series, whatever the number of workers, with what the operator injected."""
+    assert 1 == server.count("model_info")
+    assert 1 == server.count("model_info", release="loans", revision="7f3c9b1", version="2026-11-05")
+
+
+def test_only_decisions_are_counted(server):
+    """Probes and scrapes are no requests to the model."""
+    before = server.count("model_requests_total")
+    for path in ("/livez", "/healthz", "/readyz"):
+        assert 200 == server.get(path)[0]
+    assert before == server.count("model_requests_total")
+
+
+def test_a_readiness_fault_keeps_traffic_away(start):
+    """DEMO_FAIL_READINESS: alive, never ready."""
+    with start(live="/livez", DEMO_FAIL_READINESS="1") as server:
+        assert (503, 200) == (server.get("/readyz")[0], server.get("/livez")[0])
+
+
+def test_an_error_fault_is_counted_as_errors(start, requests):
+    """DEMO_ERROR_FRACTION: that share is answered with 500, counted so, and never as a decision."""
+    with start(DEMO_ERROR_FRACTION="0.5") as server:
+        answers = Counter(code for code, _ in (server.decide(request) for request in requests[:200]))
+        assert 60 < answers[500] < 140
+        assert answers[500] == server.count("model_requests_total", code="500")
+        assert answers[200] == server.count("model_decisions_total")
+
+
+def test_an_unknown_version_ends_the_process_with_the_known_ones_named(models_folder, tmp_path):
+    """The container stops at once, with a sentence, instead of restarting workers for ever."""
+    environ = {
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": str(tmp_path),
+        "MODELSERVER_MODELS": str(models_folder),
+        "MODELRELEASE_VERSION": "2027-01-01",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "bentoml", "serve", "modelserver.service:LoanDecisions"],
+        cwd=tmp_path, env=os.environ | environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert 0 != ended.returncode
+    assert "'2027-01-01' is not known" in ended.stderr
+    assert "2026-10-01, 2026-11-05, 2026-11-20" in ended.stderr
