@@ -22,6 +22,7 @@ from pathlib import Path
 from e2e.cluster import paths, progress, wheels
 
 KUBERNETES_VERSION = "1.35.4"
+PROMETHEUS_VERSION = "3.16.0"  # its Go module counts it as v0.316.0
 
 # Without a version the kubelet and the API server refuse each other.
 _KUBERNETES_VERSION_FLAGS = (
@@ -84,7 +85,11 @@ MODULES = {
             },
             linker_flags=_KUBERNETES_VERSION_FLAGS,
         ),
-        GoModule("prometheus", _same_names("prometheus", "promtool")),
+        GoModule(
+            "prometheus",
+            _same_names("prometheus", "promtool"),
+            linker_flags=f"-X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}",
+        ),
         GoModule("envoy-gateway", _same_names("envoy-gateway")),
         GoModule("coredns", _same_names("coredns")),
         GoModule("helm", _same_names("helm")),
@@ -132,7 +137,7 @@ def _build(module: GoModule, target: Path) -> None:
     scratch = target.with_suffix(".building")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    with progress.step(f"building {module.name} ({', '.join(module.programs)}) from source, log {log}"):
+    with progress.step(f"building {module.name}: {', '.join(module.programs)}", log=log):
         progress.run(
             [
                 go_command(), "build", "-mod=readonly", "-trimpath", "-buildvcs=false",

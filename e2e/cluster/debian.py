@@ -69,6 +69,21 @@ def ensure(*packages: str) -> None:
         progress.run(["apt-get", "install", "--yes", "--no-install-recommends", *absent], log=log, env=environment)
 
 
+def mirror(codename: str) -> str:
+    """
+    Return the address from which this machine installs Debian *codename*, for debootstrap.
+
+    Raises:
+        ClusterError: The machine's apt sources name no such release.
+    """
+    listed = progress.output(["apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)"])
+    for line in listed.splitlines():
+        release, component, address = line.split(maxsplit=2)
+        if (release, component) == (codename, "main"):
+            return address
+    raise ClusterError(f"apt sources: no entry for {codename} main, from which the Python base image is made")
+
+
 def prometheus() -> Path:
     """Return Debian's Prometheus (2.42 on bookworm), installed if need be, its service not started."""
     ensure(*FOR_TESTS)

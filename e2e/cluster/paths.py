@@ -21,4 +21,4 @@ IMAGES = CACHE / "images"
 TOOLS = CACHE / "tools"
 
 STATE = Path("/var/tmp/modelrelease-cluster")  # one per machine on purpose; mode 0700, made by root
-LOGS = Path("/var/log/modelrelease-cluster")
+LOGS = CACHE / "logs" / "cluster"  # survives ``down``, so that a failed run can be read afterwards

@@ -29,8 +29,8 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def step(what: str) -> Iterator[None]:
-    """Announce *what*, repeat it every 15 s while it lasts, and say how long it took."""
+def step(what: str, *, log: Path | None = None) -> Iterator[None]:
+    """Announce *what* and its *log*, repeat it every 15 s while it lasts, and say how long it took."""
     began = time.monotonic()
     done = threading.Event()
 
@@ -38,7 +38,7 @@ def step(what: str) -> Iterator[None]:
         while not done.wait(HEARTBEAT_SECONDS):
             say(f"... {what}: still working, {time.monotonic() - began:.0f} s")
 
-    say(what)
+    say(f"{what} (log: {log})" if log else what)
     pulse = threading.Thread(target=beat, daemon=True)
     pulse.start()
     try:
