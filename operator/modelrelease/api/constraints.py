@@ -44,11 +44,15 @@ class Spelling:
         inner = handler(schema)
         return {**inner, VALIDATIONS: [*inner.get(VALIDATIONS, []), self.cel_rule("self")]}
 
-    def cel_rule(self, subject: str) -> dict[str, str]:
-        """Return the entry of ``x-kubernetes-validations`` for the string that the CEL expression *subject* gives."""
+    def cel_rule(self, subject: str, *, where: str = "") -> dict[str, str]:
+        """
+        Return the entry of ``x-kubernetes-validations`` for the string that the CEL expression *subject* gives.
+
+        The message begins with *where* for a field that the API server cannot name itself.
+        """
         return {
             "rule": f"{subject}.matches(r'^({self.pattern})$')",
-            "messageExpression": f'"\'" + {subject} + "\' is not " + {cel_string(self.wanted)}',
+            "messageExpression": f'"{where}\'" + {subject} + "\' is not " + {cel_string(self.wanted)}',
             "message": f"must be {self.wanted}",
         }
 
@@ -88,7 +92,11 @@ class CheckedAs:
     def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate with the model, and return the input."""
         del source
-        return core_schema.no_info_wrap_validator_function(_as_written, handler.generate_schema(self.model))
+        return core_schema.no_info_wrap_validator_function(
+            _as_written,
+            handler.generate_schema(self.model),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )
 
 
 def _as_written(value: Any, check: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401 - whatever the user wrote

@@ -88,7 +88,7 @@ def _object_schema() -> dict[str, Any]:
         "description": "One served model: its desired version, how it is released, and what must hold meanwhile.",
         "type": "object",
         "required": ["spec"],
-        VALIDATIONS: [RELEASE_NAME.cel_rule("self.metadata.name")],
+        VALIDATIONS: [RELEASE_NAME.cel_rule("self.metadata.name", where="metadata.name: ")],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},

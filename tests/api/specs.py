@@ -1,0 +1,299 @@
+"""Specs for tests: one that is good, a way to change it, and a table of changes that must be refused."""
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+ABSENT: Final = object()
+"""The value of a change that removes a field."""
+
+GOOD: Final[dict[str, Any]] = {
+    "apiVersion": "modelrelease.dev/v1alpha1",
+    "kind": "ModelRelease",
+    "metadata": {"name": "radar", "namespace": "default"},
+    "spec": {
+        "model": {"version": "2026-11-20"},
+        "server": {
+            "replicas": 3,
+            "port": 3000,
+            "template": {
+                "metadata": {"labels": {"team": "fraud"}},
+                "spec": {
+                    "containers": [
+                        {
+                            "name": "server",
+                            "image": "registry.example.com/radar:2026-11-20",
+                            "env": [{"name": "WORKERS", "value": "2"}],
+                        }
+                    ]
+                },
+            },
+        },
+        "traffic": {"gatewayAPI": {"parentRefs": [{"name": "public"}], "hostnames": ["radar.example.com"]}},
+        "contract": {
+            "slices": [
+                {"name": "country", "labels": ["country"]},
+                {"name": "market", "labels": ["country", "channel"]},
+            ],
+            "metrics": [
+                {"name": "block-rate", "ratio": {"events": 'd_total{decision="block"}', "of": "d_total"}},
+                {"name": "error-rate", "ratio": {"events": 'r_total{code=~"5.."}', "of": "r_total"}},
+            ],
+            "clauses": [
+                {"name": "steady", "metric": "block-rate", "per": ["country"], "within": "5%"},
+                {"name": "errors", "metric": "error-rate", "atMost": "0.1%"},
+                {"name": "no-more-errors", "metric": "error-rate", "noWorse": "0.5pp"},
+            ],
+        },
+        "stages": [
+            {"name": "shadow", "shadow": {"percent": 100}, "bake": "30m", "deadline": "2h"},
+            {"name": "canary-5", "canary": {"percent": 5}, "bake": "10m", "deadline": "2h"},
+            {"name": "canary-50", "canary": {"percent": 50}, "bake": "30m", "deadline": "4h"},
+            {"name": "full", "full": {}, "bake": "7d"},
+        ],
+        "analysis": {"interval": "30s", "errorBudget": "1%", "metricsDeadline": "30m"},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """
+    One spec that must be refused.
+
+    Attributes:
+        id: The mistake, as a sentence.
+        change: Values by path; ABSENT removes.
+        where: The field that the message names.
+        says: What the message says, to admission and by the parser.
+        parsed: What the parser says where the API server speaks in its own words.
+        parsed_where: The field that the parser names, where the API server names its parent.
+        admitted: Only the operator can know it: the API server takes the spec.
+    """
+
+    id: str
+    change: dict[str, Any]
+    where: str
+    says: str
+    parsed: str | None = None
+    parsed_where: str | None = None
+    admitted: bool = False
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The whole object."""
+        return changed(self.change)
+
+
+def changed(change: dict[str, Any]) -> dict[str, Any]:
+    """Return the good object with values replaced, by path such as ``spec.stages[1].canary.percent``."""
+    body = copy.deepcopy(GOOD)
+    for path, value in change.items():
+        *parents, last = [int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", path)]
+        target: Any = body
+        for step in parents:
+            target = target[step]
+        if value is ABSENT:
+            del target[last]
+        else:
+            target[last] = value
+    return body
+
+
+CLAUSE = "spec.contract.clauses[0]"
+STAGES = "spec.stages"
+CONTAINER = "spec.server.template.spec.containers[0]"
+SHADOW = {"name": "shadow", "shadow": {}}
+CANARY = {"name": "canary-5", "canary": {"percent": 5}}
+FULL = {"name": "full", "full": {}}
+
+BAD: Final[tuple[Bad, ...]] = (
+    # Spelling.
+    Bad("a margin with a space", {f"{CLAUSE}.within": "5 %"}, f"{CLAUSE}.within",
+        "'5 %' is not a margin: write 5% (relative), 0.5pp (percentage points) or a decimal such as 0.05, no spaces"),
+    Bad("a margin with a sign", {f"{CLAUSE}.within": "-5%"}, f"{CLAUSE}.within", "'-5%' is not a margin: write 5%"),
+    Bad("a margin with a comma", {f"{CLAUSE}.within": "0,5%"}, f"{CLAUSE}.within", "'0,5%' is not a margin"),
+    Bad("a margin as a number", {f"{CLAUSE}.within": 0.05}, f"{CLAUSE}.within",
+        "must be of type string", "0.05 is not a string: write it in quotes"),
+    Bad("an empty margin", {f"{CLAUSE}.within": ""}, f"{CLAUSE}.within", "'' is not a margin"),
+    Bad("an assurance that is no margin", {f"{CLAUSE}.assure": {"slices": "None"}}, f"{CLAUSE}.assure.slices",
+        "'None' is not none or a margin: write none, 5%"),
+    Bad("a duration with a space", {f"{STAGES}[0].bake": "30 m"}, f"{STAGES}[0].bake", "'30 m' is not a duration: write"),
+    Bad("a duration without a unit", {f"{STAGES}[0].bake": "30"}, f"{STAGES}[0].bake", "'30' is not a duration"),
+    Bad("a duration with a fraction", {f"{STAGES}[0].bake": "1.5h"}, f"{STAGES}[0].bake", "'1.5h' is not a duration"),
+    Bad("a duration in the wrong order", {f"{STAGES}[0].bake": "30m1h"}, f"{STAGES}[0].bake", "from large to small"),
+    Bad("a duration beyond the calendar", {f"{STAGES}[3].bake": "999999w"}, f"{STAGES}[3].bake", "is not a duration"),
+    Bad("a duration as a number", {f"{STAGES}[0].bake": 30}, f"{STAGES}[0].bake",
+        "must be of type string", "30 is not a string"),
+    Bad("no time to become available", {"spec.server.progressDeadline": "0s"}, "spec.server.progressDeadline",
+        "'0s' is not longer than 0: write such as 30s"),
+    Bad("a metrics deadline of nothing", {"spec.analysis.metricsDeadline": "0h0m"}, "spec.analysis.metricsDeadline",
+        "'0h0m' is not longer than 0"),
+    Bad("an error budget without %", {"spec.analysis.errorBudget": "0.01"}, "spec.analysis.errorBudget",
+        "'0.01' is not a percentage: write a number and %"),
+    Bad("a capitalised stage", {f"{STAGES}[3].name": "Completed"}, f"{STAGES}[3].name",
+        "'Completed' is not a name: use lower-case letters, digits and inner dashes"),
+    Bad("a clause's name with a space", {f"{CLAUSE}.name": "few errors"}, f"{CLAUSE}.name", "'few errors' is not a name"),
+    Bad("an empty name", {f"{CLAUSE}.name": ""}, f"{CLAUSE}.name", "'' is not a name"),
+    Bad("a label with a dash", {"spec.contract.slices[0].labels": ["home-country"]}, "spec.contract.slices[0].labels[0]",
+        "'home-country' is not a Prometheus label name: use letters, digits and underscores"),
+    Bad("a host name with a scheme", {"spec.traffic.gatewayAPI.hostnames": ["https://radar.example.com"]},
+        "spec.traffic.gatewayAPI.hostnames[0]", "'https://radar.example.com' is not a host name: write lower case"),
+    Bad("a Gateway's name in capitals", {"spec.traffic.gatewayAPI.parentRefs[0].name": "Public"},
+        "spec.traffic.gatewayAPI.parentRefs[0].name", "'Public' is not an object's name: use lower-case"),
+    Bad("a version with a space", {"spec.model.version": "1 0"}, "spec.model.version",
+        "'1 0' is not a version: use printable ASCII characters and no spaces"),
+    Bad("an empty version", {"spec.model.version": ""}, "spec.model.version",
+        "at least 1 chars long", '"" is too short, at least 1 is allowed'),
+    Bad("a version as a number", {"spec.model.version": 1.1}, "spec.model.version",
+        "must be of type string", "1.1 is not a string: write it in quotes"),
+    Bad("a release whose Services could not be named", {"metadata.name": "radar.eu"}, "metadata.name",
+        "'radar.eu' is not a release's name: use at most 55 lower-case letters, digits and inner dashes"),
+    Bad("a release's name too long for its Services", {"metadata.name": "r" * 56}, "metadata.name",
+        "use at most 55 lower-case letters"),
+    # Unknown, missing, of another type, out of bounds.
+    Bad("a misspelt field of the spec", {"spec.stagess": []}, "spec.stagess",
+        'unknown field "spec.stagess"', "'stagess' does not exist, allowed: owner, suspend, model, server", "spec"),
+    Bad("a misspelt verb", {f"{CLAUSE}.noworse": "5%"}, f"{CLAUSE}.noworse",
+        f'unknown field "{CLAUSE}.noworse"', "'noworse' does not exist, allowed: name, metric, per, within", CLAUSE),
+    Bad("a metric kind that does not exist", {"spec.contract.metrics[0].gauge": "g"}, "spec.contract.metrics[0].gauge",
+        'unknown field "spec.contract.metrics[0].gauge"', "'gauge' does not exist, allowed: name, better, ratio",
+        "spec.contract.metrics[0]"),
+    Bad("no version", {"spec.model.version": ABSENT}, "spec.model.version", "Required value", "is required"),
+    Bad("no traffic", {"spec.traffic": ABSENT}, "spec.traffic", "Required value", "is required"),
+    Bad("no contract", {"spec.contract": ABSENT}, "spec.contract", "Required value", "is required"),
+    Bad("no spec", {"spec": ABSENT}, "spec", "Required value", "is required"),
+    Bad("a metric without counters", {"spec.contract.metrics[0].ratio": ABSENT}, "spec.contract.metrics[0].ratio",
+        "Required value", "is required"),
+    Bad("no Gateway", {"spec.traffic.gatewayAPI.parentRefs": []}, "spec.traffic.gatewayAPI.parentRefs",
+        "should have at least 1 items", "[] is too short, at least 1 is allowed"),
+    Bad("a contract without clauses", {"spec.contract.clauses": []}, "spec.contract.clauses",
+        "should have at least 1 items", "[] is too short, at least 1 is allowed"),
+    Bad("an empty plan", {STAGES: []}, STAGES, "should have at least 1 items", "[] is too short, at least 1 is allowed"),
+    Bad("a dimension without labels", {"spec.contract.slices[0].labels": []}, "spec.contract.slices[0].labels",
+        "should have at least 1 items", "[] is too short, at least 1 is allowed"),
+    Bad("a percent above 100", {f"{STAGES}[1].canary.percent": 120}, f"{STAGES}[1].canary.percent",
+        "should be less than or equal to 100", "120 is outside 1..100"),
+    Bad("a percent of 0", {f"{STAGES}[0].shadow.percent": 0}, f"{STAGES}[0].shadow.percent",
+        "should be greater than or equal to 1", "0 is outside 1..100"),
+    Bad("a percent as text", {f"{STAGES}[1].canary.percent": "5%"}, f"{STAGES}[1].canary.percent",
+        "must be of type integer", '"5%" is not a whole number'),
+    Bad("a fraction of a percent", {f"{STAGES}[1].canary.percent": 0.5}, f"{STAGES}[1].canary.percent",
+        "must be of type integer", "0.5 is not a whole number"),
+    Bad("a port out of range", {"spec.server.port": 70000}, "spec.server.port",
+        "should be less than or equal to 65535", "70000 is outside 1..65535"),
+    Bad("no replicas", {"spec.server.replicas": 0}, "spec.server.replicas",
+        "should be greater than or equal to 1", "0 is outside 1..1000"),
+    Bad("a longer history than is kept", {"spec.history": 51}, "spec.history",
+        "should be less than or equal to 50", "51 is outside 1..50"),
+    Bad("suspend as text", {"spec.suspend": "yes"}, "spec.suspend",
+        "must be of type boolean", '"yes" is not true or false'),
+    Bad("an effect that does not exist", {f"{CLAUSE}.onBreach": "Abort"}, f"{CLAUSE}.onBreach",
+        'supported values: "Rollback", "Hold", "Warn"', "\"Abort\" is not one of 'Rollback', 'Hold' or 'Warn'"),
+    Bad("a direction that does not exist", {"spec.contract.metrics[0].better": "lower"},
+        "spec.contract.metrics[0].better", 'supported values: "Higher", "Lower"',
+        "\"lower\" is not one of 'Higher' or 'Lower'"),
+    Bad("a kind of stage that does not exist", {f"{CLAUSE}.stages": ["blue"]}, f"{CLAUSE}.stages[0]",
+        'supported values: "shadow", "canary", "full"', "\"blue\" is not one of 'shadow', 'canary' or 'full'"),
+    Bad("an answer to silence that does not exist", {"spec.analysis.onNoMetrics": "Advance"},
+        "spec.analysis.onNoMetrics", 'supported values: "Hold", "Rollback"',
+        "\"Advance\" is not one of 'Hold' or 'Rollback'"),
+    # The plan.
+    Bad("a stage of two kinds", {f"{STAGES}[0].canary": {"percent": 1}}, f"{STAGES}[0]",
+        "has 2 kinds, allowed is exactly one of shadow, canary, full"),
+    Bad("a stage of no kind", {f"{STAGES}[0].shadow": ABSENT}, f"{STAGES}[0]",
+        "has 0 kinds, allowed is exactly one of shadow, canary, full"),
+    Bad("canary before shadow", {STAGES: [CANARY, SHADOW, FULL]}, STAGES,
+        'the order is ["canary", "shadow", "full"], allowed is shadow stages, then canary stages, then full'),
+    Bad("full in the middle", {STAGES: [SHADOW, FULL, CANARY]}, STAGES, "the last stage is not full: a plan ends with"),
+    Bad("a plan that never is full", {STAGES: [SHADOW, CANARY]}, STAGES, "such as {name: full, full: {}}"),
+    Bad("full twice", {STAGES: [FULL, {"name": "again", "full": {}}]}, STAGES,
+        "several stages are full, allowed is one, the last"),
+    Bad("percents that fall", {f"{STAGES}[1].canary.percent": 60}, STAGES,
+        "canary percents [60, 50] do not rise: write them from small to large, each once"),
+    Bad("percents that stay", {f"{STAGES}[1].canary.percent": 50}, STAGES, "canary percents [50, 50] do not rise"),
+    Bad("a canary of everybody", {f"{STAGES}[2].canary.percent": 100}, f"{STAGES}[2].canary.percent",
+        "100 leaves no baseline to compare with: write 1..99, or a full stage"),
+    Bad("two stages of one name", {f"{STAGES}[2].name": "canary-5"}, f"{STAGES}[2]", "Duplicate value",
+        "duplicate value 'canary-5', allowed is once"),
+    Bad("a deadline before the bake", {f"{STAGES}[0].deadline": "29m"}, f"{STAGES}[0].deadline",
+        "'29m' is shorter than the stage's bake, 30m: write 30m or longer"),
+    Bad("a deadline before the default bake", {f"{STAGES}[3].bake": ABSENT, f"{STAGES}[3].deadline": "23h59m59s999ms"},
+        f"{STAGES}[3].deadline", "'23h59m59s999ms' is shorter than the stage's bake, 24h"),
+    Bad("a deadline in other units before the bake", {f"{STAGES}[3].bake": "1w", f"{STAGES}[3].deadline": "6d23h"},
+        f"{STAGES}[3].deadline", "'6d23h' is shorter than the stage's bake, 1w"),
+    # The contract.
+    Bad("two verbs", {f"{CLAUSE}.noWorse": "5%"}, CLAUSE,
+        "has 2 verbs, allowed is exactly one of within, noWorse, atMost, atLeast"),
+    Bad("no verb", {f"{CLAUSE}.within": ABSENT}, CLAUSE, "has 0 verbs, allowed is exactly one of within"),
+    Bad("a metric that does not exist", {f"{CLAUSE}.metric": "blockrate"}, "spec.contract.clauses",
+        'clauses ["steady"] judge metrics that do not exist, allowed: ["block-rate", "error-rate"]'),
+    Bad("a dimension that does not exist", {f"{CLAUSE}.per": ["region"]}, "spec.contract.clauses",
+        'clauses ["steady"] judge per slices that do not exist, allowed: ["country", "market"]'),
+    Bad("a dimension where there are none", {"spec.contract.slices": ABSENT}, "spec.contract.clauses",
+        'clauses ["steady"] judge per slices that do not exist, allowed: []'),
+    Bad("two clauses of one name", {f"{CLAUSE}.name": "errors"}, "spec.contract.clauses[1]", "Duplicate value",
+        "duplicate value 'errors'"),
+    Bad("two metrics of one name", {"spec.contract.metrics[1].name": "block-rate"}, "spec.contract.metrics[1]",
+        "Duplicate value", "duplicate value 'block-rate'"),
+    Bad("two dimensions of one name", {"spec.contract.slices[1].name": "country"}, "spec.contract.slices[1]",
+        "Duplicate value", "duplicate value 'country'"),
+    Bad("a label twice", {"spec.contract.slices[1].labels": ["country", "country"]}, "spec.contract.slices[1].labels[1]",
+        "Duplicate value", "duplicate value 'country'"),
+    Bad("per twice", {f"{CLAUSE}.per": ["country", "country"]}, f"{CLAUSE}.per[1]", "Duplicate value",
+        "duplicate value 'country'"),
+    Bad("points against no baseline", {"spec.contract.clauses[1].atMost": "0.5pp"}, "spec.contract.clauses[1].atMost",
+        "'0.5pp' compares with a baseline, which atMost does not: write 0.1% or a decimal such as 0.001"),
+    Bad("a share above all", {"spec.contract.clauses[1].atMost": "5"}, "spec.contract.clauses[1].atMost",
+        "'5' is more than a share of events can be: write at most 100% or 1, such as 5% or 0.05"),
+    Bad("a share above all, in percent", {"spec.contract.clauses[1]": {"name": "e", "metric": "error-rate",
+        "atLeast": "100.1%"}}, "spec.contract.clauses[1].atLeast", "'100.1%' is more than a share of events can be"),
+    Bad("a change above all", {f"{CLAUSE}.within": "5"}, f"{CLAUSE}.within",
+        "'5' is more than a share of events can change: write 5% (of the baseline), 0.5pp or 0.005"),
+    Bad("worse by more than all", {"spec.contract.clauses[2].noWorse": "101pp"}, "spec.contract.clauses[2].noWorse",
+        "'101pp' is more than a share of events can change"),
+    Bad("a change of nothing", {f"{CLAUSE}.within": "0.0%"}, f"{CLAUSE}.within",
+        "'0.0%' forbids every change, which no new model keeps: write more than 0, such as 5%"),
+    Bad("a cross with half a value", {"spec.contract.slices[1].expected": ["FR,web", "DE"]},
+        "spec.contract.slices[1].expected", '["DE"] need one value, joined by commas, for each of the labels '
+        '["country", "channel"]'),
+    Bad("more expected values than are judged", {"spec.contract.slices[0].expected": ["FR", "DE"],
+        "spec.contract.slices[0].atMost": 1}, "spec.contract.slices[0].atMost",
+        "1 is fewer than the 2 expected values: write at least as many"),
+    Bad("a slice by revision", {"spec.contract.slices[1].labels": ["country", "revision"]},
+        "spec.contract.slices[1].labels", '["revision"] cannot cut the traffic: the operator uses release, revision, le'),
+    Bad("a slice by the metric's name", {"spec.contract.slices[0].labels": ["__name__"]},
+        "spec.contract.slices[0].labels", '["__name__"] cannot cut the traffic'),
+    Bad("a ratio of itself", {"spec.contract.metrics[0].ratio.events": "d_total"}, "spec.contract.metrics[0].ratio",
+        "events and of are the same selector: of must count more than events"),
+    Bad("an interval of milliseconds", {"spec.analysis.interval": "500ms"}, "spec.analysis.interval",
+        "'500ms' is outside 1s..1h"),
+    Bad("an interval of a day", {"spec.analysis.interval": "1d"}, "spec.analysis.interval", "'1d' is outside 1s..1h"),
+    Bad("no error budget", {"spec.analysis.errorBudget": "0%"}, "spec.analysis.errorBudget",
+        "'0%' is outside 0%..20%, 0% excluded: no evidence would ever be enough"),
+    Bad("an error budget of half", {"spec.analysis.errorBudget": "50%"}, "spec.analysis.errorBudget",
+        "'50%' is outside 0%..20%"),
+    # The pods and the route.
+    Bad("more pods in shadow than at full size", {"spec.server.shadowReplicas": 4}, "spec.server.shadowReplicas",
+        "4 is more than replicas, 3: write at most as many"),
+    Bad("more pods in shadow than the default size", {"spec.server.replicas": ABSENT, "spec.server.shadowReplicas": 2},
+        "spec.server.shadowReplicas", "2 is more than replicas, 1"),
+    Bad("an empty template", {"spec.server.template": {}}, "spec.server.template.spec", "Required value", "is required"),
+    Bad("a template without containers", {"spec.server.template.spec.containers": []},
+        "spec.server.template.spec.containers", "should have at least 1 items", "[] is too short"),
+    Bad("a container without an image", {f"{CONTAINER}.image": ABSENT}, f"{CONTAINER}.image", "Required value",
+        "is required"),
+    Bad("a template that is text", {"spec.server.template": "radar:1"}, "spec.server.template",
+        "must be of type object", '"radar:1" is not an object'),
+    Bad("two containers of one name", {"spec.server.template.spec.containers": 2 * [{"name": "a", "image": "b"}]},
+        "spec.server.template.spec.containers[1]", "Duplicate value", "duplicate value 'a'"),
+    Bad("pods that end", {"spec.server.template.spec.restartPolicy": "Never"},
+        "spec.server.template.spec.restartPolicy", 'supported values: "Always"', "\"Never\" is not one of 'Always'"),
+    Bad("a label of ours", {"spec.server.template.metadata.labels": {"modelrelease.dev/revision": "1"}},
+        "spec.server.template.metadata.labels", "the operator sets the labels that start with modelrelease.dev/"),
+    Bad("a variable of ours", {f"{CONTAINER}.env[0].name": "MODELRELEASE_VERSION"}, f"{CONTAINER}.env[0].name",
+        "'MODELRELEASE_VERSION' is the operator's: use a name that does not start with MODELRELEASE_"),
+    Bad("a Gateway twice", {"spec.traffic.gatewayAPI.parentRefs": 2 * [{"name": "public"}]},
+        "spec.traffic.gatewayAPI.parentRefs", "two parentRefs are equal: write each once"),
+)  # fmt: skip
