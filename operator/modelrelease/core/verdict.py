@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from modelrelease.api.contract import OnBreach
+from modelrelease.api.quantities import Unit
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.counts import MetricsUnavailable, Slice
 
@@ -58,6 +59,9 @@ class ClauseVerdict:
         clause, metric: Names.
         outcome, reason, message: The clause's own verdict; a message for people.
         limit: The clause's margin as written, such as ``5%``.
+        unit: Unit in which changes are told: relative, or percentage points.
+        absolute: Whether the candidate is judged alone; changes are then distances from the limit.
+        on_breach: What a breach does.
         overall: All traffic.
         slices: Every slice judged, worst first (breaches, then by evidence).
         log_e: Weighted mean of the clause's e-values, as a logarithm.
@@ -69,6 +73,9 @@ class ClauseVerdict:
     reason: Reason
     message: str
     limit: str
+    unit: Unit
+    absolute: bool
+    on_breach: OnBreach
     overall: SliceVerdict | None
     slices: tuple[SliceVerdict, ...]
     log_e: float
@@ -88,7 +95,7 @@ class GateVerdict:
     What the gate says.
 
     Attributes:
-        outcome: Breach only through clauses with onBreach Rollback or Hold; a broken Warn clause is shown, nothing more.
+        outcome: Breach only through clauses with onBreach Rollback or Hold; a broken Warn clause is only shown.
         on_breach: The most severe action that broken clauses ask for (Rollback, then Hold, then Warn); None if none is.
         reason, message: Why, for conditions and for people; a breach names clause, slice, both values and the limit.
         clauses: One verdict per judged clause, in the contract's order.

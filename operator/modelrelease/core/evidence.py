@@ -1,0 +1,319 @@
+"""
+E-values: how strongly counts speak against "the effect is no larger than allowed".
+
+An e-value is the payoff of a fair bet against a hypothesis: while the hypothesis holds, nobody turns 1 into 100 with a
+chance above 1 %, however often they look (Ville 1939). So a verdict may be taken at every poll, for ever. Everything
+here works on logarithms, on arrays of hypotheses, and knows nothing of contracts.
+
+Four engines, each against "effect <= bound" (sign +1) or "effect >= bound" (sign -1):
+
+    COUNTS      ratio of two rates; conditional grid mixture; exact; for rates up to about 0.2
+    RATIO       ratio of two rates; signed-root likelihood ratio, normal mixture; for higher rates
+    DIFFERENCE  difference of two rates; the same
+    LIMIT       the candidate's rate alone; grid mixture; exact
+
+Counts of several stages are summed as evidence, inside the mixture; they are never pooled as counts, because the split
+of the traffic differs between stages and a daily rhythm would look like a breach.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrelease.core.counts import FloatArray
+
+BoolArray = NDArray[np.bool_]
+
+
+class Engine(StrEnum):
+    """Which e-process judges, named for the effect that it measures."""
+
+    COUNTS = "counts"
+    RATIO = "ratio"
+    DIFFERENCE = "difference"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """
+    Counts of n hypotheses in one stage, each ``(n,)`` float64, not always whole numbers.
+
+    Attributes:
+        events, of: The candidate's; ``0 <= events <= of``.
+        base_events, base_of: The baseline's.
+    """
+
+    events: FloatArray
+    of: FloatArray
+    base_events: FloatArray
+    base_of: FloatArray
+
+    def scaled(self, factor: float | FloatArray) -> "Arms":
+        """Return all counts multiplied by *factor*: the same rates, seen more or less often."""
+        return Arms(self.events * factor, self.of * factor, self.base_events * factor, self.base_of * factor)
+
+    def take(self, index: BoolArray | slice) -> "Arms":
+        """Return the hypotheses at *index*."""
+        return Arms(self.events[index], self.of[index], self.base_events[index], self.base_of[index])
+
+    def summed(self) -> "Arms":
+        """Return all hypotheses of this one stage as one."""
+        return Arms(
+            self.events.sum(keepdims=True),
+            self.of.sum(keepdims=True),
+            self.base_events.sum(keepdims=True),
+            self.base_of.sum(keepdims=True),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bet:
+    """
+    Where the bet is placed; it decides how soon an effect is found, never whether the verdict is valid.
+
+    Attributes:
+        multipliers: Effects that the grid engines bet on, as multiples of the bound; above 1.
+        information: Inverse variance of the estimate at which the normal mixture is sharpest.
+    """
+
+    multipliers: tuple[float, ...]
+    information: float
+
+
+HARM: Final = Bet(multipliers=(1.03, 1.06, 1.10, 1.20, 1.35, 1.6, 2.0, 3.0, 5.0, 10.0), information=100.0)
+"""Bets of a breach: from barely beyond the margin to ten times it."""
+
+ASSURANCE_MULTIPLIERS: Final = tuple(1 / m for m in (0.98, 0.96, 0.94, 0.9, 0.85, 0.8, 0.7, 0.5))
+"""Bets of a pass: the truth is no change, a little inside the margin."""
+
+
+def log_evidence(
+    engine: Engine, stages: Sequence[Arms], bound: float | FloatArray, sign: int, bet: Bet, level: float
+) -> FloatArray:
+    """
+    Return the log e-values ``(n,)`` against "effect <= bound" (*sign* +1) or "effect >= bound" (*sign* -1).
+
+    Args:
+        engine: Which e-process; it fixes the scale of *bound* (a ratio, a difference, or a rate).
+        stages: Counts by stage, all of the same n.
+        bound: The effect still allowed, one for all or ``(n,)``.
+        sign: Direction of the effect that is looked for.
+        bet: Where to bet.
+        level: Chance of error for which the normal mixture is tuned; the grids do not need it.
+    """
+    match engine:
+        case Engine.COUNTS:
+            factors = np.array(bet.multipliers) ** sign
+            return mixture(_sum([conditional_grid(arms, bound, factors) for arms in stages]))
+        case Engine.LIMIT:
+            return _limit(stages, bound, sign, bet)
+        case Engine.RATIO:
+            parts = [signed_root_ratio(arms, bound) for arms in stages]
+        case Engine.DIFFERENCE:
+            parts = [signed_root_difference(arms, bound) for arms in stages]
+    score, information = _sum([s for s, _ in parts]), _sum([v for _, v in parts])
+    return normal_mixture(sign * score, information, best_rho(bet.information, 2 * level))
+
+
+def mixture(log_likelihoods: FloatArray) -> FloatArray:
+    """Return the log of the mean likelihood ratio over a grid: ``(g, n) -> (n,)``, equal weights."""
+    top = log_likelihoods.max(axis=0)
+    return np.asarray(top + np.log(np.exp(log_likelihoods - top).mean(axis=0)))
+
+
+def _sum(stages: Sequence[FloatArray]) -> FloatArray:
+    """Return the evidence of all stages together: logarithms add, counts do not."""
+    return np.asarray(np.add.reduce(stages))
+
+
+# Engine COUNTS.
+
+
+def conditional_grid(arms: Arms, ratio: float | FloatArray, factors: FloatArray) -> FloatArray:
+    """
+    Return log-likelihood ratios ``(g, n)`` of "rate ratio = factor * ratio" against "rate ratio = ratio".
+
+    Given that an event happened, it is the candidate's with a chance that depends on the rate ratio and on the split
+    that really arrived, not on the base rate: so neither a daily rhythm nor the base rate matters. At the ratio it is a
+    martingale for Poisson counts, a supermartingale for binomial counts and on the allowed side of the ratio.
+    Without counts in both arms it is 0: nothing was seen.
+
+    Source: Lindon and Malek, NeurIPS 2022 (arXiv 2011.03567), with a discrete prior on the rate ratio.
+    """
+    both = (arms.of > 0) & (arms.base_of > 0)
+    odds = np.where(both, arms.of * ratio / np.where(both, arms.base_of, 1.0), 0.0)
+    events = np.where(both, arms.events, 0.0)
+    total = events + np.where(both, arms.base_events, 0.0)
+    column = factors[:, None]
+    shift = np.log1p(odds) - np.log1p(column * odds)
+    return np.asarray(np.log(column) * events + total * shift)
+
+
+# Engine LIMIT.
+
+
+def one_sample_grid(events: FloatArray, of: FloatArray, limit: float | FloatArray, factors: FloatArray) -> FloatArray:
+    """
+    Return log-likelihood ratios ``(g, n)`` of "rate = factor * limit" against "rate = limit", binomial.
+
+    Rates beyond 0.999 are cut to it. *limit* lies inside (0, 1).
+    """
+    column = factors[:, None]
+    rates = np.minimum(column * limit, 0.999)
+    misses = (of - events) * (np.log1p(-rates) - np.log1p(-np.asarray(limit)))
+    return np.asarray(events * np.log(rates / limit) + misses)
+
+
+_CERTAIN: Final = 700.0
+"""Log e-value of what cannot happen under the hypothesis; finite, so that it can be averaged."""
+
+
+def _limit(stages: Sequence[Arms], bound: float | FloatArray, sign: int, bet: Bet) -> FloatArray:
+    """
+    Return the log e-values against "rate <= bound" or "rate >= bound".
+
+    Above one half the complement is judged: there, the misses are what is rare.
+    """
+    n = stages[0].events.shape
+    bound = np.broadcast_to(np.asarray(bound, dtype=float), n)
+    rare = bound <= 0.5
+    beyond = rare == (sign > 0)
+    rare_bound = np.where(rare, bound, 1 - bound)
+    inside = np.clip(rare_bound, 1e-12, 0.5)
+    up = np.array(bet.multipliers)
+    likelihoods = []
+    rare_events = np.zeros(n)
+    for arms in stages:
+        events = np.where(rare, arms.events, arms.of - arms.events)
+        rising, falling = (one_sample_grid(events, arms.of, inside, factors) for factors in (up, 1 / up))
+        likelihoods.append(np.where(beyond, rising, falling))
+        rare_events += events
+    inner = mixture(_sum(likelihoods))
+    # At a bound of 0 (or 1) one event beyond it is proof, and nothing proves the other side.
+    edge = np.where(beyond & (rare_events > 0), _CERTAIN, 0.0)
+    return np.where(rare_bound > 0, inner, edge)
+
+
+# Engines RATIO and DIFFERENCE.
+
+
+def best_rho(information: float, level: float) -> float:
+    """
+    Return the mixture's precision that is sharpest at this *information*, for a two-sided *level*.
+
+    Source: Howard, Ramdas, McAuliffe and Sekhon, Annals of Statistics 2021, section 3.5, as confseq approximates it.
+    """
+    evidence = 2 * np.log(1 / level)
+    return float(information / (evidence + np.log1p(evidence)))
+
+
+def normal_mixture(score: FloatArray, information: FloatArray, rho: float) -> FloatArray:
+    """
+    Return the log e-values ``(n,)`` of the one-sided normal mixture.
+
+    Args:
+        score: Sum of information times estimated effect beyond the bound; positive speaks against the hypothesis.
+        information: Inverse variance of the estimate; 0 gives 0.
+        rho: Precision of the mixing half-normal.
+
+    Source: Howard and others 2021, proposition 6; tested against confseq's constants.
+    """
+    from scipy.special import log_ndtr
+
+    total = information + rho
+    return np.asarray(0.5 * np.log(4 * rho / total) + score**2 / (2 * total) + log_ndtr(score / np.sqrt(total)))
+
+
+def signed_root_ratio(arms: Arms, ratio: float | FloatArray) -> tuple[FloatArray, FloatArray]:
+    """
+    Return score and information, ``(n,)`` each, about the log rate ratio at *ratio*.
+
+    The score is the signed root of the likelihood ratio times the root of the information: a Wald statistic would be
+    up to 31 times too eager.
+    """
+    counts, seen = _both(arms)
+    base = ratio_mle(counts, ratio)
+    rate = ratio * base
+    variance = _share((1 - rate), counts.of * rate) + _share((1 - base), counts.base_of * base)
+    return _signed_root(counts, rate, base, variance, seen & (base > 0) & (variance > 0))
+
+
+def signed_root_difference(arms: Arms, difference: float | FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return score and information, ``(n,)`` each, about the difference of the rates at *difference*."""
+    counts, seen = _both(arms)
+    base = difference_mle(counts, difference)
+    rate = np.clip(base + difference, 0.0, 1.0)
+    variance = rate * (1 - rate) / counts.of + base * (1 - base) / counts.base_of
+    return _signed_root(counts, rate, base, variance, seen & (variance > 0))
+
+
+def ratio_mle(arms: Arms, ratio: float | FloatArray) -> FloatArray:
+    """Return the likeliest baseline rate ``(n,)`` when the candidate's is *ratio* times it; counts of both arms > 0."""
+    square = (arms.of + arms.base_of) * ratio
+    linear = arms.base_of + arms.events + ratio * (arms.of + arms.base_events)
+    constant = arms.events + arms.base_events
+    root = np.sqrt(np.maximum(linear**2 - 4 * square * constant, 0.0))
+    # The smaller root, written so that nothing cancels; it keeps both rates at or below 1.
+    return np.minimum(2 * constant / (linear + root), np.minimum(1.0, 1 / np.asarray(ratio)))
+
+
+def difference_mle(arms: Arms, difference: float | FloatArray) -> FloatArray:
+    """
+    Return the likeliest baseline rate ``(n,)`` when the candidate's is *difference* more; counts of both arms > 0.
+
+    Source: Miettinen and Nurminen, Statistics in Medicine 1985, appendix: the cubic in closed form.
+    """
+    d = np.asarray(difference)
+    n1, n0, x1, x0 = arms.of, arms.base_of, arms.events, arms.base_events
+    l3 = n1 + n0
+    l2 = (n1 + 2 * n0) * d - l3 - (x1 + x0)
+    l1 = (n0 * d - l3 - 2 * x0) * d + x1 + x0
+    l0 = x0 * d * (1 - d)
+    third = l2 / (3 * l3)
+    q = third**3 - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
+    p = np.copysign(np.sqrt(np.maximum(third**2 - l1 / (3 * l3), 0.0)), q)
+    cube = np.where(p == 0, 1.0, p**3)
+    angle = (np.pi + np.arccos(np.clip(q / cube, -1.0, 1.0))) / 3
+    low, high = np.maximum(0.0, -d), np.minimum(1.0, 1.0 - d)
+    return np.asarray(np.clip(2 * p * np.cos(angle) - third, low, high))
+
+
+def _both(arms: Arms) -> tuple[Arms, BoolArray]:
+    """Return the counts with a harmless 1 where an arm saw nothing, and where both saw something."""
+    seen = (arms.of > 0) & (arms.base_of > 0)
+    return Arms(
+        np.where(seen, arms.events, 0.0),
+        np.where(seen, arms.of, 1.0),
+        np.where(seen, arms.base_events, 0.0),
+        np.where(seen, arms.base_of, 1.0),
+    ), seen
+
+
+def _signed_root(
+    arms: Arms, rate: FloatArray, base: FloatArray, variance: FloatArray, usable: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    gain = _log_likelihood_gain(arms.events, arms.of, rate) + _log_likelihood_gain(arms.base_events, arms.base_of, base)
+    direction = np.sign(arms.events / arms.of - rate - (arms.base_events / arms.base_of - base))
+    information = np.where(usable, 1 / np.where(usable, variance, 1.0), 0.0)
+    return np.where(usable, direction * np.sqrt(2 * np.maximum(gain, 0.0) * information), 0.0), information
+
+
+def _log_likelihood_gain(events: FloatArray, of: FloatArray, rate: FloatArray) -> FloatArray:
+    """Return how much likelier the observed rate is than *rate*, as a logarithm."""
+    return _times_log_ratio(events, events / of, rate) + _times_log_ratio(of - events, 1 - events / of, 1 - rate)
+
+
+def _times_log_ratio(count: FloatArray, observed: FloatArray, assumed: FloatArray) -> FloatArray:
+    some = count > 0
+    return np.where(
+        some, count * np.log(np.where(some, observed, 1.0) / np.where(some, np.maximum(assumed, 1e-300), 1.0)), 0.0
+    )
+
+
+def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
+    return part / np.where(whole > 0, whole, np.inf)

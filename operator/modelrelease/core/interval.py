@@ -1,0 +1,67 @@
+"""
+Intervals of the change: every effect that the evidence has not refuted.
+
+An interval holds at every look and for all slices of its clause at once, because it is made of the same evidence, at
+the same level, as a slice's breach: a slice is named exactly when its interval lies beyond the limit.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from modelrelease.core.counts import FloatArray
+from modelrelease.core.evidence import Arms, Engine, log_evidence
+from modelrelease.core.question import Question
+
+_HALVINGS: Final = 22
+_LARGEST_LOG_RATIO: Final = 6.0
+
+
+def interval(
+    question: Question, stages: Sequence[Arms], level: FloatArray, budget: float
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Return the lowest and highest change ``(n,)`` that is not refuted; infinite where nothing bounds it.
+
+    Args:
+        question: The clause's; the change is on its scale: relative, a difference, or the distance from the limit.
+        stages: Counts by stage, all of the same n.
+        level: Chance of error ``(n,)``; each end has it for itself, two-sided clauses in halves.
+        budget: The family's, for which the evidence is tuned.
+    """
+    needed = np.log(max(len(question.sides), 1) / level)
+    low = _end(question, stages, needed, budget, sign=1)
+    high = _end(question, stages, needed, budget, sign=-1)
+    match question.engine:
+        case Engine.COUNTS | Engine.RATIO:
+            at_most = np.where(high >= _LARGEST_LOG_RATIO, np.inf, np.expm1(high))
+            return np.where(low <= -_LARGEST_LOG_RATIO, -1.0, np.expm1(low)), at_most
+        case Engine.DIFFERENCE:
+            return low, high
+        case Engine.LIMIT:
+            limit = question.sides[0].bound
+            return low - limit, high - limit
+
+
+def _end(question: Question, stages: Sequence[Arms], needed: FloatArray, budget: float, *, sign: int) -> FloatArray:
+    """Return where refutation ends: with *sign* +1 all lower effects are refuted, with -1 all higher ones."""
+    floor, ceiling = _range(question.engine)
+    refuted = np.full(needed.shape, floor if sign > 0 else ceiling)
+    open_ = np.full(needed.shape, ceiling if sign > 0 else floor)
+    for _ in range(_HALVINGS):
+        middle = (refuted + open_) / 2
+        bound = np.exp(middle) if question.engine in {Engine.COUNTS, Engine.RATIO} else middle
+        beyond = log_evidence(question.engine, stages, bound, sign, question.bet, budget) >= needed
+        refuted, open_ = np.where(beyond, middle, refuted), np.where(beyond, open_, middle)
+    return np.where(np.abs(open_ - (floor if sign > 0 else ceiling)) < 1e-5, floor if sign > 0 else ceiling, open_)
+
+
+def _range(engine: Engine) -> tuple[float, float]:
+    match engine:
+        case Engine.COUNTS | Engine.RATIO:
+            return -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO
+        case Engine.DIFFERENCE:
+            return -1.0, 1.0
+        case Engine.LIMIT:
+            return 0.0, 1.0

@@ -1,0 +1,382 @@
+"""
+The judge: counts in, verdicts out.
+
+    counts by stage -> hypotheses (clause x slice) -> log e-values -> clause verdicts -> the gate's verdict
+
+A breach is found by the weighted mean of all e-values: valid whatever depends on whatever, however often one looks, and
+never later than a correction for many comparisons would find it (Vovk and Wang 2021; Ville 1939). Naming a slice needs
+more: its own e-value must reach its own, smaller share of the error budget. A pass needs every clause and every slice
+to exclude a harm, from what was counted in the current stage alone; that needs no correction, because all must pass.
+
+The budget covers one family of clauses per action: those that roll back, those that hold, those that warn.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from modelrelease.api.contract import Clause, Contract, OnBreach
+from modelrelease.api.reasons import Outcome, Reason
+from modelrelease.core.counts import FloatArray, StageCounts
+from modelrelease.core.evidence import Arms, BoolArray, Engine, log_evidence
+from modelrelease.core.hypotheses import Hypotheses, hypotheses
+from modelrelease.core.interval import interval
+from modelrelease.core.question import Question, exclusion, harm
+from modelrelease.core.report import clause_message, gate_message, gate_status, unit_of, worst_line
+from modelrelease.core.verdict import Blame, ClauseVerdict, GateVerdict, SliceVerdict, worst_of
+
+__all__ = ["gate_status", "judge"]
+
+PASS_LEVEL: Final = 0.05
+"""Chance to pass a slice that is as bad as what a pass excludes."""
+
+THIN_SHARE: Final = 0.01
+"""Share of the baseline's events below which a slice cannot be assured as soon as all traffic is."""
+
+FEW_EVENTS: Final = 20
+"""Events in both arms together below which doubt is called low traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Assessment:
+    """
+    One clause in numbers, before words: arrays ``(n,)`` over its hypotheses, the first is all traffic.
+
+    Attributes:
+        clause: The clause.
+        hyp: What it judges.
+        question: What breaks it.
+        weight: Share of the budget of its family, summing to *share* over the hypotheses.
+        share: The clause's share of its family's budget.
+        log_e: Evidence of harm.
+        blamed: Harm is proved in this very slice.
+        assured: The harm that a pass excludes is excluded, or no proof is asked for.
+        seen: The current stage has counts in every arm that the clause needs.
+        thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones.
+        rest_assured: The thin slices together are assured.
+    """
+
+    clause: Clause
+    hyp: Hypotheses
+    question: Question
+    weight: FloatArray
+    share: float
+    log_e: FloatArray
+    blamed: BoolArray
+    assured: BoolArray
+    seen: BoolArray
+    thin: BoolArray
+    rest_assured: bool
+
+    @property
+    def log_mean(self) -> float:
+        """Log of the weighted mean of the clause's e-values, as part of its family's mean."""
+        return _log_sum(np.log(self.weight) + self.log_e)
+
+
+def judge(
+    contract: Contract, evidence: tuple[StageCounts, ...], *, error_budget: float, has_baseline: bool
+) -> GateVerdict:
+    """
+    Return the verdict on the gate of the current stage, the last of *evidence*.
+
+    Args:
+        contract: What must hold.
+        evidence: Counts by stage; harm is looked for in all of them, a pass rests on the current one alone.
+        error_budget: Chance of one false breach in the whole release, a fraction in (0, 1).
+        has_baseline: Whether there is a stable revision; without one, only absolute clauses are judged.
+    """
+    kind = evidence[-1].kind
+    in_stage = [clause for clause in contract.clauses if clause.judged_in(kind)]
+    clauses = [clause for clause in in_stage if has_baseline or not clause.needs_baseline]
+    if not clauses:
+        return _nothing_judged(kind, compared=bool(in_stage))
+    shares = _shares(contract, has_baseline=has_baseline)
+    found = [_assess(contract, clause, evidence, shares[clause.name], error_budget) for clause in clauses]
+    broken = _broken(found, error_budget)
+    verdicts = tuple(_clause_verdict(it, broken=it.clause.name in broken, budget=error_budget) for it in found)
+    return _gate_verdict(verdicts)
+
+
+def _nothing_judged(kind: str, *, compared: bool) -> GateVerdict:
+    reason = Reason.NO_BASELINE if compared else Reason.NOT_JUDGED
+    message = (
+        "there is no stable revision to compare with, and no clause is absolute"
+        if compared
+        else f"no clause of the contract is judged in a {kind} stage"
+    )
+    return GateVerdict(Outcome.INCONCLUSIVE, None, reason, message, (), (), "")
+
+
+def action(clause: Clause) -> OnBreach:
+    """Return what a breach of *clause* does."""
+    return clause.on_breach or OnBreach.ROLLBACK
+
+
+def _shares(contract: Contract, *, has_baseline: bool) -> Mapping[str, float]:
+    """Return each clause's share of its family's budget: the same in every stage, or the mean were no fair bet."""
+    families = {
+        name: [c.name for c in contract.clauses if action(c) is name and (has_baseline or not c.needs_baseline)]
+        for name in OnBreach
+    }
+    return {clause: 1 / len(members) for members in families.values() for clause in members}
+
+
+# One clause in numbers.
+
+
+def _assess(
+    contract: Contract, clause: Clause, evidence: Sequence[StageCounts], share: float, budget: float
+) -> _Assessment:
+    metric = contract.metric(clause.metric)
+    hyp = hypotheses(contract, clause, evidence)
+    base_rate = _overall_base_rate(hyp)
+    question = harm(clause, metric, base_rate)
+    weight = share * _weights(hyp)
+    log_e = log_harm(question, hyp.stages, budget)
+    seen = hyp.current.of > 0
+    if clause.needs_baseline:
+        seen &= hyp.current.base_of > 0
+    overall, each = (exclusion(clause, metric, base_rate, overall=whole) for whole in (True, False))
+    slices = hyp.current.take(slice(1, None))
+    thin = _thin(clause, hyp)
+    rest = hyp.current.take(thin)
+    return _Assessment(
+        clause=clause,
+        hyp=hyp,
+        question=question,
+        weight=weight,
+        share=share,
+        log_e=log_e,
+        blamed=np.log(weight) + log_e >= np.log(1 / budget),
+        assured=np.concatenate([excludes(overall, hyp.current.take(slice(0, 1))), excludes(each, slices)]) & seen,
+        seen=seen,
+        thin=thin,
+        rest_assured=bool(_small(clause, rest.summed(), hyp.current)[0] or excludes(each, rest.summed())[0]),
+    )
+
+
+def _thin(clause: Clause, hyp: Hypotheses) -> BoolArray:
+    """
+    Return which slices are thin ``(n,)``: unexpected ones with less than ``THIN_SHARE`` of what decides how soon
+    something can be proved.
+
+    A share, not a number: a gate that has seen little must not pass sooner than one that has seen more.
+    """
+    thin: BoolArray = ~hyp.expected & _small(clause, hyp.current, hyp.current)
+    thin[0] = False
+    return thin
+
+
+def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
+    """Return whether *arms* have a small share of all traffic, whose counts come first in *all_arms*."""
+    mine, total = (arms.base_events, all_arms.base_events) if clause.needs_baseline else (arms.of, all_arms.of)
+    return np.asarray(mine < THIN_SHARE * total[0])
+
+
+def _overall_base_rate(hyp: Hypotheses) -> float:
+    total = hyp.total
+    return float(total.base_events[0] / total.base_of[0]) if total.base_of[0] > 0 else 0.0
+
+
+def _weights(hyp: Hypotheses) -> FloatArray:
+    """
+    Return the weights ``(n,)``: half for all traffic, half shared by the slices; all for all traffic without any.
+
+    Which slices there are is decided by traffic, never by outcomes; one more only dilutes the others.
+    """
+    slices = len(hyp.parts) - 1
+    if not slices:
+        return np.ones(1)
+    return np.concatenate([[0.5], np.full(slices, 0.5 / slices)])
+
+
+def log_harm(question: Question, stages: Sequence[Arms], budget: float) -> FloatArray:
+    """Return the log e-values ``(n,)`` against "the clause holds"; two directions share the evidence in halves."""
+    if not question.sides:
+        return np.zeros(stages[-1].of.shape)
+    sides = [
+        log_evidence(question.engine, stages, side.bound, side.sign, question.bet, budget) for side in question.sides
+    ]
+    return sides[0] if len(sides) == 1 else np.logaddexp(sides[0], sides[1]) - np.log(2)
+
+
+def excludes(question: Question | None, current: Arms) -> BoolArray:
+    """Return whether the harm is excluded ``(n,)``, in every direction in its own right; None excludes nothing."""
+    result = np.ones(current.of.shape, dtype=bool)
+    if question is None:
+        return result
+    for side in question.sides:
+        log_e = log_evidence(question.engine, (current,), side.bound, -side.sign, question.bet, PASS_LEVEL)
+        result &= log_e >= np.log(1 / PASS_LEVEL)
+    return result
+
+
+# The gate.
+
+
+def _broken(found: Sequence[_Assessment], budget: float) -> frozenset[str]:
+    """
+    Return the names of the broken clauses.
+
+    A clause is broken when its part of the family's mean reaches the level alone, or when the whole mean does and no
+    clause alone: then the one with most evidence is named.
+    """
+    needed = np.log(1 / budget)
+    broken: set[str] = set()
+    for family in OnBreach:
+        members = [it for it in found if action(it.clause) is family]
+        alone = {it.clause.name for it in members if it.log_mean >= needed}
+        if not alone and members and _log_sum(np.array([it.log_mean for it in members])) >= needed:
+            alone = {max(members, key=lambda it: it.log_mean).clause.name}
+        broken |= alone
+    return frozenset(broken)
+
+
+def _log_sum(values: FloatArray) -> float:
+    return float(np.logaddexp.reduce(values))
+
+
+def _gate_verdict(verdicts: tuple[ClauseVerdict, ...]) -> GateVerdict:
+    worst = sorted(verdicts, key=_worst_clause_first)
+    on_breach = min((v.on_breach for v in verdicts if v.outcome is Outcome.BREACH), key=_SEVERITY.index, default=None)
+    binding = [verdict for verdict in worst if verdict.on_breach is not OnBreach.WARN]
+    outcome = worst_of(verdict.outcome for verdict in binding) if binding else _advice_only(worst)
+    return GateVerdict(
+        outcome=outcome,
+        on_breach=on_breach,
+        reason=_gate_reason(outcome, binding or worst),
+        message=gate_message(outcome, binding or worst),
+        clauses=verdicts,
+        blame=tuple(_blamed(worst, on_breach)),
+        worst=worst_line(worst),
+    )
+
+
+_SEVERITY: Final = (OnBreach.ROLLBACK, OnBreach.HOLD, OnBreach.WARN)
+
+
+def _worst_clause_first(verdict: ClauseVerdict) -> tuple[bool, int, float]:
+    return (verdict.outcome is not Outcome.BREACH, _SEVERITY.index(verdict.on_breach), -verdict.log_e)
+
+
+def _blamed(worst: Sequence[ClauseVerdict], on_breach: OnBreach | None) -> Iterator[Blame]:
+    """Yield what is proved broken by the clauses that ask for *on_breach*; slices before all traffic: they say more."""
+    for verdict in worst:
+        if verdict.on_breach is on_breach:
+            parts = [*verdict.slices, *([verdict.overall] if verdict.overall else [])]
+            yield from (Blame(verdict.clause, part.part) for part in parts if part.outcome is Outcome.BREACH)
+
+
+def _advice_only(verdicts: Sequence[ClauseVerdict]) -> Outcome:
+    """Return the outcome when every clause only warns: nothing can stop it but silence."""
+    return Outcome.INCONCLUSIVE if all(v.reason is Reason.NO_DATA for v in verdicts) else Outcome.PASS
+
+
+_DOUBTS: Final = (Reason.NO_DATA, Reason.SILENT_SLICE, Reason.LOW_TRAFFIC, Reason.UNDECIDED)
+
+
+def _gate_reason(outcome: Outcome, verdicts: Sequence[ClauseVerdict]) -> Reason:
+    match outcome:
+        case Outcome.PASS:
+            return Reason.WITHIN_CONTRACT
+        case Outcome.BREACH:
+            return Reason.CONTRACT_BREACHED
+        case Outcome.INCONCLUSIVE:
+            reasons = {verdict.reason for verdict in verdicts}
+            return next((reason for reason in _DOUBTS if reason in reasons), Reason.UNDECIDED)
+
+
+# One clause in words.
+
+
+def _clause_verdict(it: _Assessment, *, broken: bool, budget: float) -> ClauseVerdict:
+    low, high = interval(it.question, it.hyp.stages, budget * it.weight, budget)
+    parts = [_slice_verdict(it, index, low[index], high[index]) for index in range(len(it.hyp.parts))]
+    outcome, reason = _clause_outcome(it, parts, broken=broken)
+    slices = tuple(sorted(parts[1:], key=_worst_slice_first))
+    return ClauseVerdict(
+        clause=it.clause.name,
+        metric=it.clause.metric,
+        outcome=outcome,
+        reason=reason,
+        message=clause_message(it.clause, outcome, reason, parts[0], slices),
+        limit=it.clause.margin.text,
+        unit=unit_of(it.clause),
+        absolute=not it.clause.needs_baseline,
+        on_breach=action(it.clause),
+        overall=parts[0],
+        slices=slices,
+        log_e=it.log_mean - float(np.log(it.share)),
+    )
+
+
+def _worst_slice_first(part: SliceVerdict) -> tuple[bool, float, str]:
+    return (part.outcome is not Outcome.BREACH, -part.log_e, str(part.part))
+
+
+def _clause_outcome(it: _Assessment, parts: Sequence[SliceVerdict], *, broken: bool) -> tuple[Outcome, Reason]:
+    if broken:
+        return Outcome.BREACH, Reason.CONTRACT_BREACHED
+    if it.clause.per and len(parts) == 1:
+        return Outcome.INCONCLUSIVE, Reason.NO_DATA
+    doubts = {
+        part.reason for part, thin in zip(parts, it.thin, strict=True) if not thin and part.outcome is not Outcome.PASS
+    }
+    if not it.rest_assured:
+        doubts.add(Reason.LOW_TRAFFIC)
+    if not doubts:
+        return Outcome.PASS, Reason.WITHIN_CONTRACT
+    return Outcome.INCONCLUSIVE, next(reason for reason in _DOUBTS if reason in doubts)
+
+
+def _slice_verdict(it: _Assessment, index: int, low: float, high: float) -> SliceVerdict:
+    total = it.hyp.total
+    baseline = _rate(total.base_events[index], total.base_of[index])
+    candidate = _rate(total.events[index], total.of[index])
+    change = _change(it.question, baseline, candidate)
+    outcome, reason = _slice_outcome(it, index)
+    return SliceVerdict(
+        part=it.hyp.parts[index],
+        outcome=outcome,
+        reason=reason,
+        baseline=baseline,
+        candidate=candidate,
+        change=change,
+        low=float(low) if change is not None else None,
+        high=float(high) if change is not None else None,
+        events=(float(total.base_events[index]), float(total.events[index])),
+        of=(float(total.base_of[index]), float(total.of[index])),
+        log_e=float(it.log_e[index]),
+    )
+
+
+def _slice_outcome(it: _Assessment, index: int) -> tuple[Outcome, Reason]:
+    if it.blamed[index]:
+        return Outcome.BREACH, Reason.CONTRACT_BREACHED
+    if not it.seen[index]:
+        silent = it.hyp.expected[index]
+        return Outcome.INCONCLUSIVE, Reason.SILENT_SLICE if silent else Reason.NO_DATA
+    if it.assured[index]:
+        return Outcome.PASS, Reason.WITHIN_CONTRACT
+    events = it.hyp.current.events[index] + it.hyp.current.base_events[index]
+    return Outcome.INCONCLUSIVE, Reason.LOW_TRAFFIC if events < FEW_EVENTS else Reason.UNDECIDED
+
+
+def _rate(events: float, of: float) -> float | None:
+    return float(events / of) if of > 0 else None
+
+
+def _change(question: Question, baseline: float | None, candidate: float | None) -> float | None:
+    """Return the change on the scale of the clause: relative, a difference, or the distance from the limit."""
+    if candidate is None:
+        return None
+    if question.engine is Engine.LIMIT:
+        return candidate - question.sides[0].bound
+    if baseline is None:
+        return None
+    if question.engine is Engine.DIFFERENCE:
+        return candidate - baseline
+    return candidate / baseline - 1 if baseline > 0 else None
