@@ -108,6 +108,13 @@ def _left_after(identities: list[Identity], seconds: float) -> list[Identity]:
     return left
 
 
+# The shell runs the command only if the parent lived long enough for the kernel to note whose death to watch.
+_DIE_WITH_PARENT = (
+    *("setpriv", "--pdeathsig", "KILL", "--"),
+    *("sh", "-c", 'parent=$1; shift; [ "$PPID" = "$parent" ] && exec "$@"', "sh"),
+)
+
+
 class Child:
     """
     A server that belongs to this Python process and dies with it, even if this process is killed with -9.
@@ -122,7 +129,7 @@ class Child:
         self.log = log
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
+                [*_DIE_WITH_PARENT, str(os.getpid()), *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
