@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.apiserver import Cluster, cluster
+from tests.apiserver import Cluster, cluster, namespace
 
-__all__ = ["admission", "cluster"]
+__all__ = ["admission", "cluster", "namespace"]
 
 RELEASES = "/apis/modelrelease.dev/v1alpha1/namespaces/default/modelreleases"
 

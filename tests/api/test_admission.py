@@ -1,5 +1,5 @@
 """
-Every mistake that one object can show is refused at admission by the real API server, with the field and what is allowed.
+Every mistake that one object can show is refused by the real API server, with the field and what is allowed.
 
 The parser refuses the same specs with the same sentence: nothing reaches the core that admission would have stopped.
 """

@@ -95,7 +95,7 @@ class Server(SpecModel):
 class ParentRef(SpecModel):
     """The Gateway that the route attaches to."""
 
-    name: ObjectName
+    name: ObjectName = Field(description="Name of the Gateway.")
     namespace: Name | None = Field(default=None, description="Default: the release's own namespace.")
     section_name: ObjectName | None = Field(default=None, description="Only this listener. Default: all.")
     port: Port | None = Field(default=None, description="Only listeners on this port.")
@@ -104,7 +104,7 @@ class ParentRef(SpecModel):
 class GatewayAPI(SpecModel):
     """Traffic through one HTTPRoute named like the release."""
 
-    parent_refs: list[ParentRef] = Field(min_length=1, max_length=16)
+    parent_refs: list[ParentRef] = Field(min_length=1, max_length=16, description="The Gateways, as in an HTTPRoute.")
     hostnames: list[HostName] | None = Field(
         default=None, max_length=16, description="Default: the listener's.", json_schema_extra=DISTINCT
     )
@@ -141,7 +141,7 @@ class Full(SpecModel):
 class Stage(SpecModel):
     """One step of the rollout; exactly one of shadow, canary, full."""
 
-    name: Name
+    name: Name = Field(description="Name of the stage; status.stage and events use it.")
     shadow: Shadow | None = None
     canary: Canary | None = None
     full: Full | None = None
