@@ -182,11 +182,30 @@ class KubeCluster:
 
     # Read.
 
+    async def missing_kinds(self) -> frozenset[str]:
+        """Return the kinds that are not built in and that the API server does not serve."""
+        wanted = (_RELEASE, _ROUTE)
+        served = await asyncio.gather(*(self._served(kind.api) for kind in wanted))
+        return frozenset(kind.name for kind, plurals in zip(wanted, served, strict=True) if kind.plural not in plurals)
+
+    async def _served(self, api: str) -> frozenset[str]:
+        try:
+            answer = await self._call("GET", api)
+        except NotFound:
+            return frozenset()
+        return frozenset(resource["name"] for resource in answer["resources"])
+
+    def exists(self, namespace: str, name: str) -> bool:
+        """Return whether the release was there when it was last read."""
+        return (namespace, name) in self._memory
+
     async def get_release(self, namespace: str, name: str) -> Object | None:
         """Return the ModelRelease as the API server has it now; None when it is gone."""
         release = await self._get(_RELEASE, namespace, name)
         if release is None:
             self._memory.pop((namespace, name), None)
+        else:
+            self._memory.setdefault((namespace, name), _Memory())
         return release
 
     async def get_route(self, namespace: str, name: str) -> Object | None:

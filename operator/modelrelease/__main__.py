@@ -1,0 +1,131 @@
+"""
+``python -m modelrelease``: the operator, in a pod or at a desk.
+
+Everything is put together here: settings, the one API client, engine, informer, probes and metrics.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, start_http_server
+from pydantic import ValidationError
+
+from modelrelease.adapters.errors import AdapterError
+from modelrelease.adapters.kube import KubeCluster, connect
+from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
+from modelrelease.adapters.telemetry import Telemetry, configure_logging
+from modelrelease.config import Settings, complaint
+from modelrelease.engine import Engine, Key
+from modelrelease.handlers import Informer
+from modelrelease.probes import application
+from modelrelease.reconcile import World, reconcile
+
+
+def main() -> int:
+    """Run the operator until it is told to stop; return the exit code."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        print(f"modelrelease: bad settings\n{complaint(error)}", file=sys.stderr)
+        return 2
+    configure_logging(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(operate(settings))
+    except AdapterError as error:
+        print(f"modelrelease: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def operate(settings: Settings) -> None:
+    """
+    Run the operator until SIGTERM or SIGINT.
+
+    Raises:
+        Refused: There is no cluster to talk to.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    telemetry = Telemetry(CollectorRegistry())
+    async with await connect() as api:
+        kube = KubeCluster(
+            api,
+            clock=lambda: datetime.now(UTC),
+            instance=os.environ.get("HOSTNAME", "modelrelease"),
+            event_failed=telemetry.event_failed,
+        )
+        world = World(kube=kube, metrics=_prometheus(settings), log=telemetry, drain=settings.drain)
+
+        async def tick(key: Key) -> timedelta | None:
+            again_in = await reconcile(*key, world, datetime.now(UTC))
+            if not kube.exists(*key):
+                # Its deletion may never have been heard of: watches that are cut off for long lose events.
+                forget(key)
+            return again_in
+
+        engine = Engine(tick, telemetry, clock=time.monotonic, random=random.random, concurrency=settings.concurrency)
+
+        def forget(key: Key) -> None:
+            engine.forget(key)
+            telemetry.forgot(key)
+
+        informer = Informer(engine.trigger, forget, kube.missing_kinds, settings.watch_namespaces)
+        telemetry.watch_queue(
+            depth=lambda: engine.health.known,
+            overdue=lambda: engine.health.overdue,
+            failing=lambda: engine.health.failing,
+        )
+        async with _serving(settings, telemetry, engine, informer):
+            await _until(stopped, engine, informer)
+
+
+def _prometheus(settings: Settings) -> PrometheusReader:
+    return PrometheusReader(
+        PrometheusSettings(
+            url=str(settings.prometheus_url).rstrip("/"),
+            scrape_interval=settings.prometheus_scrape_interval,
+            token_file=settings.prometheus_token_file,
+            ca_file=settings.prometheus_ca_file,
+            concurrency=settings.prometheus_concurrency,
+        )
+    )
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, telemetry: Telemetry, engine: Engine, informer: Informer) -> AsyncIterator[None]:
+    """Serve the probes and the operator's own metrics."""
+    server, thread = start_http_server(settings.metrics_port, registry=telemetry.registry)
+    runner = web.AppRunner(application(lambda: engine.health, lambda: informer.problem), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=settings.probe_port, shutdown_timeout=1.0).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+        await asyncio.to_thread(server.shutdown)
+        thread.join()
+
+
+async def _until(stopped: asyncio.Event, engine: Engine, informer: Informer) -> None:
+    """Run engine and informer until *stopped*; if one of them ends by itself, let its error end the process."""
+    tasks = [asyncio.create_task(engine.run(), name="engine"), asyncio.create_task(informer.run(), name="informer")]
+    stopping = asyncio.create_task(stopped.wait(), name="stop")
+    done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*tasks, stopping):
+        task.cancel()
+    await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    for task in done:
+        await task
+
+
+if __name__ == "__main__":
+    sys.exit(main())

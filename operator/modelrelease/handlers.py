@@ -1,0 +1,238 @@
+"""
+kopf, reduced to an informer: it tells which release may have changed, and nothing else.
+
+    ModelRelease created, spec edited, listed     -> trigger
+    ModelRelease deleted                          -> forget
+    Deployment, Service, HTTPRoute of a release   -> trigger
+
+Handlers never raise, never patch, and put no finalizer or annotation on anybody's object; a status that we wrote comes
+back as an event and is recognised by its unchanged generation. kopf runs in a thread with an event loop of its own,
+because at its end it cancels every task of the loop it is in. It is started anew when kinds come or go, and when it
+fails.
+"""
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import kopf
+import structlog
+
+from modelrelease.adapters.errors import AdapterError
+from modelrelease.api.base import GROUP, RELEASE_LABEL, VERSION
+from modelrelease.engine import Key
+
+LOGIN_LIFETIME: Final = timedelta(minutes=10)
+"""A login counts as new after this, so that one spurious 401 does not leave kopf without any."""
+
+CHECK_SECONDS: Final = 30.0
+RESTART_SECONDS: Final = 5.0
+
+_RELEASES: Final = (GROUP, VERSION, "modelreleases")
+_CHILDREN: Final = {
+    "Deployment": ("apps", "v1", "deployments"),
+    "Service": ("", "v1", "services"),
+    "HTTPRoute": ("gateway.networking.k8s.io", "v1", "httproutes"),
+}
+
+_log = structlog.get_logger(__name__)
+
+# Signals are not for kopf to handle: it runs in a thread and is stopped by us.
+logging.getLogger("kopf._core.reactor.running").addFilter(lambda line: "OS signals" not in line.getMessage())
+
+
+class EndlessBackoffs:
+    """Seconds between attempts: half a second, doubling up to half a minute, with jitter, for ever."""
+
+    def __iter__(self) -> Iterator[float]:
+        """Begin anew for each request."""
+        longest = 0.5
+        while True:
+            yield longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+            longest = min(2 * longest, 30.0)
+
+
+def settings_for_kopf() -> kopf.OperatorSettings:
+    """Return the settings with which kopf neither gives up, nor writes, nor asks for more rights than it needs."""
+    settings = kopf.OperatorSettings()
+    settings.networking.error_backoffs = EndlessBackoffs()
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.watching.server_timeout = 270
+    settings.watching.client_timeout = 300
+    settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = 70
+    settings.watching.chunk_size = 500
+    for group, version, plural in _CHILDREN.values():
+        settings.watching.label_selectors[group, version, plural] = RELEASE_LABEL
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.posting.loggers = False
+    settings.posting.reporting_component = f"{GROUP}/operator"
+    settings.queueing.idle_timeout = 1
+    return settings
+
+
+async def login(settings: kopf.OperatorSettings, **_: object) -> kopf.ConnectionInfo:
+    """Return how to reach the API server: as the pod's service account, or as the kubeconfig says."""
+    info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    if info is None:
+        raise kopf.PermanentError("neither in a cluster nor a kubeconfig")
+    return replace(info, expiration=datetime.now(UTC) + LOGIN_LIFETIME)
+
+
+@dataclass(slots=True)
+class Informer:
+    """
+    Tells the engine which releases may have changed.
+
+    Attributes:
+        trigger: Called with the key of a release that may have changed.
+        forget: Called with the key of a release that is gone.
+        missing_kinds: Returns the kinds, of those that we know by name, that the API server does not serve.
+        namespaces: Namespaces to look at; empty for all.
+    """
+
+    trigger: Callable[[Key], None]
+    forget: Callable[[Key], None]
+    missing_kinds: Callable[[], Awaitable[frozenset[str]]]
+    namespaces: tuple[str, ...] = ()
+    problem: str | None = "has not started yet"
+    _home: asyncio.AbstractEventLoop | None = None
+    _known: dict[Key, tuple[str, int, bool]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        self._home = asyncio.get_running_loop()
+        while True:
+            missing = await self._missing()
+            if missing is None or "ModelRelease" in missing:
+                await asyncio.sleep(RESTART_SECONDS)
+                continue
+            if missing:
+                kinds = ", ".join(sorted(missing))
+                _log.error("kinds are not installed: no traffic can be moved until they are", kinds=kinds)
+            await self._watch_until_changed(missing)
+
+    async def _missing(self) -> frozenset[str] | None:
+        """Return the kinds that are missing; None when the API server does not say. Keeps ``problem`` up to date."""
+        try:
+            missing = await self.missing_kinds()
+        except AdapterError as error:
+            self._complain(f"cannot ask the API server which kinds it knows: {error}")
+            return None
+        if "ModelRelease" in missing:
+            self._complain(f"the CRD modelreleases.{GROUP} is not installed")
+        return missing
+
+    def _complain(self, problem: str) -> None:
+        if problem != self.problem:
+            _log.error("not watching", problem=problem)
+        self.problem = problem
+
+    async def _watch_until_changed(self, missing: frozenset[str]) -> None:
+        """Run kopf until the set of missing kinds is another, or kopf ends by itself."""
+        session = _Session(self.registry(missing), self.namespaces)
+        watching = asyncio.create_task(asyncio.to_thread(session.run), name="kopf")
+        try:
+            self.problem = None
+            while not (await asyncio.wait({watching}, timeout=CHECK_SECONDS))[0]:
+                now_missing = await self._missing()
+                if now_missing is not None and now_missing != missing:
+                    _log.info("kinds have come or gone: watching anew", missing=sorted(now_missing))
+                    return
+        finally:
+            session.stop()
+            await _finish(watching)
+        self._complain(f"kopf ended: {watching.exception() or 'without an error'}")
+        await asyncio.sleep(RESTART_SECONDS)
+
+    def registry(self, missing: frozenset[str]) -> kopf.OperatorRegistry:
+        """Return the handlers for every kind that exists."""
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(login)
+        kopf.on.event(*_RELEASES, registry=registry)(self.on_release)
+        for kind, resource in _CHILDREN.items():
+            if kind not in missing:
+                kopf.on.event(*resource, registry=registry)(self.on_child)
+        return registry
+
+    async def on_release(self, event: kopf.RawEvent, **_: object) -> None:
+        """Trigger a release that is new, listed, or whose spec has changed; forget one that is gone."""
+        meta: Mapping[str, Any] = event["object"]["metadata"]
+        key = (meta["namespace"], meta["name"])
+        state = (meta["uid"], int(meta.get("generation", 0)), "deletionTimestamp" in meta)
+        known = self._known.get(key)
+        if event["type"] == "DELETED":
+            # A namesake may have been made already, and its events may have come first.
+            if known is None or known[0] == meta["uid"]:
+                self._known.pop(key, None)
+                self._at_home(self.forget, key)
+            return
+        self._known[key] = state
+        if event["type"] != "MODIFIED" or state != known:
+            self._at_home(self.trigger, key)
+
+    async def on_child(self, event: kopf.RawEvent, **_: object) -> None:
+        """Trigger the release that an object is labelled with; one that has lost its label arrives as deleted."""
+        meta: Mapping[str, Any] = event["object"]["metadata"]
+        release = (meta.get("labels") or {}).get(RELEASE_LABEL)
+        if release:
+            self._at_home(self.trigger, (meta["namespace"], release))
+
+    def _at_home(self, call: Callable[[Key], None], key: Key) -> None:
+        assert self._home is not None, "kopf runs only while run() does"
+        self._home.call_soon_threadsafe(call, key)
+
+
+class _Session:
+    """One run of kopf, in the thread that calls ``run``."""
+
+    def __init__(self, registry: kopf.OperatorRegistry, namespaces: tuple[str, ...]) -> None:
+        self._registry = registry
+        self._namespaces = namespaces
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_flag: asyncio.Event | None = None
+
+    def run(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        stop_flag = asyncio.Event()
+        with self._lock:
+            self._loop, self._stop_flag = asyncio.get_running_loop(), stop_flag
+            if self._stopped:
+                return
+        await kopf.operator(
+            registry=self._registry,
+            settings=settings_for_kopf(),
+            stop_flag=stop_flag,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+        )
+        with self._lock:
+            self._loop = None
+
+    def stop(self) -> None:
+        """Ask kopf to end; from any thread, at any time."""
+        with self._lock:
+            self._stopped = True
+            if self._loop and self._stop_flag:
+                self._loop.call_soon_threadsafe(self._stop_flag.set)
+
+
+async def _finish(watching: asyncio.Task[None]) -> None:
+    """Wait for kopf's thread, also while we are being cancelled; what it raises is looked at by the caller."""
+    while not watching.done():
+        try:
+            await asyncio.wait({watching})
+        except asyncio.CancelledError:
+            continue

@@ -1,0 +1,51 @@
+"""
+What the kubelet asks: is the operator alive, is it at work.
+
+The answers look at the engine, not only at the process: a loop that is stuck, or a queue that nobody serves, is dead
+whatever the HTTP server says. Trouble outside (an API server or a Prometheus that is away) never restarts us.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from modelrelease.engine import Health
+
+MAX_HEARTBEAT_AGE: Final = 30.0
+MAX_OVERDUE: Final = 180.0
+"""Three times the longest reconcile: a full queue is slow, not dead."""
+
+
+def dead(health: Health) -> str | None:
+    """Return why the engine is to be restarted; None when it is well."""
+    if health.heartbeat_age > MAX_HEARTBEAT_AGE:
+        return f"the engine has not looked at its queue for {health.heartbeat_age:.0f} s"
+    if health.overdue > MAX_OVERDUE:
+        return f"a release has been due for {health.overdue:.0f} s"
+    return None
+
+
+def application(health: Callable[[], Health], problem: Callable[[], str | None]) -> web.Application:
+    """
+    Return the HTTP application of ``/healthz`` and ``/readyz``.
+
+    Args:
+        health: How the engine is.
+        problem: Why nothing is being watched; None when all is well.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return _answer(dead(health()))
+
+    async def readyz(_: web.Request) -> web.Response:
+        return _answer(problem() or dead(health()))
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    return app
+
+
+def _answer(complaint: str | None) -> web.Response:
+    return web.Response(status=503 if complaint else 200, text=f"{complaint or 'ok'}\n")

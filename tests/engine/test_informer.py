@@ -1,0 +1,213 @@
+"""The informer and the engine on a real API server: what happens to objects reaches the reconcile, and nothing else."""
+
+import asyncio
+import random
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from modelrelease.adapters.kube import KubeCluster
+from modelrelease.adapters.telemetry import Telemetry
+from modelrelease.engine import Engine
+from modelrelease.handlers import Informer
+from tests.adapters.test_kube import _manifests, _release, _route
+
+pytestmark = pytest.mark.apiserver
+
+
+class Diary:
+    """A reconcile that notes when it was called, and reads the release as the real one does."""
+
+    def __init__(self, kube, namespace) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self.seen = []
+        self.moments = {}
+
+    async def __call__(self, key):
+        if key[0] != self._namespace:
+            return
+        body = await self._kube.get_release(*key)
+        self.seen.append((key[1], body["metadata"]["generation"] if body else None))
+        self.moments.setdefault(key[1], time.monotonic())
+
+    async def until(self, condition, seconds=10.0):
+        """Wait until *condition* holds for what was seen."""
+        deadline = time.monotonic() + seconds
+        while not condition(self.seen):
+            assert time.monotonic() < deadline, self.seen
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def watching(cluster, namespace, monkeypatch, *, namespaces=None):
+    """Run engine and informer; yield the diary and the engine."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.server.kubeconfig))
+    async with cluster.client() as api:
+        kube = KubeCluster(api, clock=lambda: datetime.now(UTC))
+        diary = Diary(kube, namespace)
+        telemetry = Telemetry(CollectorRegistry())
+        engine = Engine(diary, telemetry, clock=time.monotonic, random=random.random, concurrency=10)
+        wanted = (namespace,) if namespaces is None else namespaces
+        informer = Informer(engine.trigger, engine.forget, kube.missing_kinds, wanted)
+        tasks = [asyncio.create_task(engine.run()), asyncio.create_task(informer.run())]
+        try:
+            yield diary, engine
+            assert not any(task.done() for task in tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _in_thread(function, *arguments):
+    return await asyncio.to_thread(function, *arguments)
+
+
+async def _quiet(diary, seconds=1.5):
+    """Wait, and return what was seen meanwhile."""
+    before = len(diary.seen)
+    await asyncio.sleep(seconds)
+    return diary.seen[before:]
+
+
+async def test_create_edit_delete_reach_the_reconcile(cluster, namespace, monkeypatch):
+    """The life of a release, as the engine sees it."""
+    async with watching(cluster, namespace, monkeypatch) as (diary, engine):
+        await asyncio.sleep(1)
+        await _in_thread(cluster.create, _release(namespace))
+        await diary.until(lambda seen: ("radar", 1) in seen)
+        await _in_thread(cluster.patch, "mrel", namespace, "radar", {"spec": {"suspend": True}})
+        await diary.until(lambda seen: ("radar", 2) in seen)
+        assert engine.health.known == 1
+        await _in_thread(cluster.kubectl, "delete", "mrel", "-n", namespace, "radar")
+        await asyncio.sleep(0.5)
+        assert engine.health.known == 0
+
+
+async def test_our_own_status_is_no_news(cluster, namespace, monkeypatch):
+    """A status write does not lead to another reconcile, or every tick would judge twice."""
+    cluster.create(_release(namespace))
+    async with watching(cluster, namespace, monkeypatch) as (diary, _):
+        await diary.until(lambda seen: ("radar", 1) in seen)
+        status = {"status": {"stage": "Pending"}}
+        await _in_thread(cluster.patch, "mrel", namespace, "radar", status, "--subresource=status")
+        assert await _quiet(diary) == []
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "HTTPRoute"])
+async def test_a_change_of_a_child_reaches_its_release(cluster, namespace, monkeypatch, kind):
+    """Drift and readiness are noticed without waiting for a tick; strangers' objects are not looked at."""
+    cluster.create(_release(namespace))
+    async with watching(cluster, namespace, monkeypatch) as (diary, _):
+        await diary.until(lambda seen: ("radar", 1) in seen)
+        body = await _in_thread(cluster.get, "mrel", namespace, "radar")
+        children = [*_manifests(body), _route(body, weights={"abc": 100}, mirror=None)]
+        child = next(item for item in children if item["kind"] == kind)
+        stranger = {**child, "metadata": {"name": "stranger", "namespace": namespace}}
+        await _in_thread(cluster.create, stranger)
+        assert await _quiet(diary) == []
+        await _in_thread(cluster.create, child)
+        await diary.until(lambda seen: len(seen) == 2)
+        await _in_thread(
+            cluster.patch, kind, namespace, child["metadata"]["name"], {"metadata": {"labels": {"a": "b"}}}
+        )
+        await diary.until(lambda seen: len(seen) == 3)
+        await _in_thread(cluster.kubectl, "delete", kind, "-n", namespace, child["metadata"]["name"])
+        await diary.until(lambda seen: len(seen) == 4)
+
+
+async def test_nothing_is_put_on_the_users_object(cluster, namespace, monkeypatch):
+    """No annotation, no finalizer: what Git says is what is there."""
+    cluster.create(_release(namespace))
+    before = cluster.get("mrel", namespace, "radar")
+    async with watching(cluster, namespace, monkeypatch) as (diary, _):
+        await diary.until(lambda seen: ("radar", 1) in seen)
+        await _in_thread(cluster.patch, "mrel", namespace, "radar", {"spec": {"suspend": True}})
+        await diary.until(lambda seen: ("radar", 2) in seen)
+        await asyncio.sleep(1)
+    after = cluster.get("mrel", namespace, "radar")["metadata"]
+    assert "annotations" not in after
+    assert "finalizers" not in after
+    assert after["generation"] == before["metadata"]["generation"] + 1
+
+
+async def test_a_start_with_200_releases(cluster, namespace, monkeypatch, record_property):
+    """Every release is reconciled soon after the start, and once."""
+    releases = [_release(namespace) for _ in range(200)]
+    for number, release in enumerate(releases):
+        release["metadata"]["name"] = f"radar-{number}"
+    cluster.create(*releases)
+    began = time.monotonic()
+    async with watching(cluster, namespace, monkeypatch) as (diary, engine):
+        await diary.until(lambda seen: len({name for name, _ in seen}) == 200, seconds=30)
+        took = max(diary.moments.values()) - began
+        assert await _quiet(diary) == []
+        assert len(diary.seen) == 200
+        assert engine.health.known == 200
+    record_property("seconds_for_200", f"{took:.2f}")
+    print(f"200 releases reconciled {took:.2f} s after the start")
+
+
+async def test_latency_from_an_edit_to_the_reconcile(cluster, namespace, monkeypatch):
+    """An edit is acted upon in much less than a second."""
+    cluster.create(_release(namespace))
+    async with watching(cluster, namespace, monkeypatch) as (diary, _):
+        await diary.until(lambda seen: ("radar", 1) in seen)
+        latencies = []
+        async with cluster.client() as api:
+            kube = KubeCluster(api, clock=lambda: datetime.now(UTC))
+            for number in range(20):
+                began = time.monotonic()
+                patch = {"spec": {"suspend": number % 2 == 0}}
+                path = f"/apis/modelrelease.dev/v1alpha1/namespaces/{namespace}/modelreleases/radar"
+                await kube._call("PATCH", path, body=patch, content_type="application/merge-patch+json")
+                await diary.until(lambda seen, wanted=number + 2: ("radar", wanted) in seen)
+                latencies.append(time.monotonic() - began)
+        latencies.sort()
+        print(f"edit to reconcile: median {latencies[10] * 1000:.0f} ms, worst {latencies[-1] * 1000:.0f} ms")
+        assert latencies[10] < 0.5
+
+
+async def test_the_watch_recovers_from_an_outage(cluster, namespace, monkeypatch):
+    """The API server goes away for some seconds; what happens afterwards is seen."""
+    cluster.create(_release(namespace))
+    async with watching(cluster, namespace, monkeypatch) as (diary, engine):
+        await diary.until(lambda seen: ("radar", 1) in seen)
+        await _in_thread(cluster.server.stop)
+        engine.trigger((namespace, "radar"))
+        await asyncio.sleep(3)
+        assert engine.health.failing == 1
+        cluster.server.start()  # from this thread: the server dies with the thread that started it
+        await diary.until(lambda seen: len(seen) >= 2, seconds=40)
+        await _in_thread(cluster.patch, "mrel", namespace, "radar", {"spec": {"suspend": True}})
+        await diary.until(lambda seen: ("radar", 2) in seen, seconds=40)
+        assert engine.health.failing == 0
+
+
+async def test_kinds_may_come_later(namespace, cluster, monkeypatch):
+    """Without the HTTPRoute kind the operator works and says so; when the kind comes, it is watched."""
+    monkeypatch.setattr("modelrelease.handlers.CHECK_SECONDS", 0.5)
+    cluster.create(_release(namespace))
+    cluster.kubectl("delete", "crd", "httproutes.gateway.networking.k8s.io")
+    try:
+        async with watching(cluster, namespace, monkeypatch) as (diary, _):
+            await diary.until(lambda seen: ("radar", 1) in seen)
+            await _in_thread(cluster.install_gateway_api)
+            await diary.until(lambda seen: len(seen) == 2, seconds=20)
+            await asyncio.sleep(1)
+            body = await _in_thread(cluster.get, "mrel", namespace, "radar")
+            await _in_thread(cluster.create, _route(body, weights={"abc": 100}, mirror=None))
+            await diary.until(lambda seen: len(seen) == 3)
+    finally:
+        cluster.install_gateway_api()
+
+
+async def test_all_namespaces(cluster, namespace, monkeypatch):
+    """Without a list of namespaces every release of the cluster is looked after."""
+    cluster.create(_release(namespace))
+    async with watching(cluster, namespace, monkeypatch, namespaces=()) as (diary, _):
+        await diary.until(lambda seen: ("radar", 1) in seen)
