@@ -65,8 +65,9 @@ def ensure(*packages: str) -> None:
     log = paths.CACHE / "logs" / "apt.log"
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with progress.step(f"installing Debian packages: {' '.join(absent)}"), _no_services():
-        progress.run(["apt-get", "update"], log=log, env=environment)
-        progress.run(["apt-get", "install", "--yes", "--no-install-recommends", *absent], log=log, env=environment)
+        install = ["apt-get", "install", "--yes", "--no-install-recommends", *absent]
+        for command in (["apt-get", "update"], install):
+            progress.run(command, log=log, env=environment, interruptible=False)
 
 
 def mirror(codename: str) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from e2e.cluster.progress import ClusterError, tail
+from e2e.cluster.progress import ClusterError, die_with_parent, tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,6 @@ def _left_after(identities: list[Identity], seconds: float) -> list[Identity]:
     return left
 
 
-# The shell runs the command only if the parent lived long enough for the kernel to note whose death to watch.
-_DIE_WITH_PARENT = (
-    *("setpriv", "--pdeathsig", "KILL", "--"),
-    *("sh", "-c", 'parent=$1; shift; [ "$PPID" = "$parent" ] && exec "$@"', "sh"),
-)
-
-
 class Child:
     """
     A server that belongs to this Python process and dies with it, even if this process is killed with -9.
@@ -129,7 +122,7 @@ class Child:
         self.log = log
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [*_DIE_WITH_PARENT, str(os.getpid()), *map(str, command)],
+                die_with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

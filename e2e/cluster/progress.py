@@ -7,6 +7,7 @@ second look.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,6 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HEARTBEAT_SECONDS = 15.0
+
+# The shell runs the command only if the parent lived long enough for the kernel to note whose death to watch.
+_DIE_WITH_PARENT = (
+    *("setpriv", "--pdeathsig", "KILL", "--"),
+    *("sh", "-c", 'parent=$1; shift; [ "$PPID" = "$parent" ] && exec "$@"', "sh"),
+)
 _BEGAN = time.monotonic()
 
 
@@ -55,10 +62,18 @@ def run(
     log: Path,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    stdin: str | None = None,
+    interruptible: bool = True,
 ) -> None:
     """
     Run *command* to its end with all its output in *log* (appended).
+
+    Args:
+        command: The program and its arguments.
+        log: Where its output goes.
+        cwd: Its folder; this process's if absent.
+        env: Its whole environment; this process's if absent.
+        interruptible: Whether it is killed when this process is; not so for apt-get, which would leave packages half
+            installed.
 
     Raises:
         ClusterError: It cannot be started or its exit code is not 0; carries the last lines of the log.
@@ -70,12 +85,12 @@ def run(
         sink.flush()
         try:
             done = subprocess.run(
-                words,
+                die_with_parent(words) if interruptible else words,
                 cwd=cwd,
                 env=env,
+                stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                input=stdin.encode() if stdin is not None else b"",
                 check=False,
             )
         except OSError as error:
@@ -84,7 +99,7 @@ def run(
         raise ClusterError(f"{' '.join(words)[:200]}: exit code {done.returncode}; end of {log}:\n{tail(log)}")
 
 
-def output(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdin: str | None = None) -> str:
+def output(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> str:
     """
     Return what *command* prints on stdout.
 
@@ -93,12 +108,17 @@ def output(command: Sequence[str | Path], *, env: Mapping[str, str] | None = Non
     """
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, input=stdin or "")
+        done = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as error:
         raise ClusterError(f"{words[0]}: cannot be started: {error}") from error
     if done.returncode != 0:
         raise ClusterError(f"{' '.join(words)[:200]}: exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout
+
+
+def die_with_parent(command: Sequence[str | Path]) -> list[str]:
+    """Return *command* so that the kernel kills it when the calling thread ends, whatever ends that."""
+    return [*_DIE_WITH_PARENT, str(os.getpid()), *map(str, command)]
 
 
 def tail(log: Path, lines: int = 25) -> str:
