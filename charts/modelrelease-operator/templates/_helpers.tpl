@@ -1,0 +1,47 @@
+{{- define "operator.name" -}}
+{{ printf "%s-operator" .Release.Name | trunc 63 }}
+{{- end }}
+
+{{- define "operator.selector" -}}
+app.kubernetes.io/name: modelrelease-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "operator.labels" -}}
+{{ include "operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* What the operator does in a namespace whose ModelReleases it carries out. */}}
+{{- define "operator.rules" -}}
+- apiGroups: [modelrelease.dev]
+  resources: [modelreleases]
+  verbs: [get, list, watch]
+- apiGroups: [modelrelease.dev]
+  resources: [modelreleases/status]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, create, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* What it looks at outside such namespaces: a Gateway may stand in any, and its class in none. */}}
+{{- define "operator.gatewayRules" -}}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways, gatewayclasses]
+  verbs: [get]
+{{- end }}
