@@ -206,6 +206,25 @@ async def test_kinds_may_come_later(namespace, cluster, monkeypatch):
         cluster.install_gateway_api()
 
 
+async def test_kinds_may_go_and_come_back(namespace, cluster, monkeypatch):
+    """Both CRDs are taken away under the running operator and come back: new releases are seen again."""
+    monkeypatch.setattr("modelrelease.handlers.CHECK_SECONDS", 0.5)
+    monkeypatch.setattr("modelrelease.handlers.RESTART_SECONDS", 0.5)
+    crds = ("modelreleases.modelrelease.dev", "httproutes.gateway.networking.k8s.io")
+    try:
+        async with watching(cluster, namespace, monkeypatch) as (diary, _):
+            await asyncio.sleep(2)
+            await _in_thread(cluster.kubectl, "delete", "crd", *crds)
+            await asyncio.sleep(3)
+            await _in_thread(cluster.install_gateway_api)
+            await _in_thread(cluster.install_releases)
+            await _in_thread(cluster.create, _release(namespace))
+            await diary.until(lambda seen: ("radar", 1) in seen, seconds=30)
+    finally:
+        cluster.install_gateway_api()
+        cluster.install_releases()
+
+
 async def test_all_namespaces(cluster, namespace, monkeypatch):
     """Without a list of namespaces every release of the cluster is looked after."""
     cluster.create(_release(namespace))
