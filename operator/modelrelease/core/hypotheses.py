@@ -18,6 +18,12 @@ from modelrelease.core.evidence import Arms, BoolArray
 OTHER: Final = "other"
 DEFAULT_AT_MOST: Final = 500
 
+SMALLEST_COUNT: Final = 1e-6
+"""Less than this is a rounding error of an extrapolation, not a request."""
+
+LARGEST_COUNT: Final = 2.0**53
+"""More than this, a float64 no longer counts one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hypotheses:
@@ -96,7 +102,7 @@ def _block(
 def _cleaned(counts: SliceCounts) -> FloatArray:
     """Return ``(n, 4)`` counts as ``Arms`` has them; an arm whose counts cannot be counts has none."""
     events, of = np.asarray(counts.events, dtype=float), np.asarray(counts.of, dtype=float)
-    fine = np.isfinite(events) & np.isfinite(of) & (events >= 0) & (events <= of)
+    fine = (events >= 0) & (events <= of) & (of >= SMALLEST_COUNT) & (of <= LARGEST_COUNT)
     events, of = np.where(fine, events, 0.0), np.where(fine, of, 0.0)
     return np.column_stack([events[:, 1], of[:, 1], events[:, 0], of[:, 0]])
 

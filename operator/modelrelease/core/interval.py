@@ -14,7 +14,7 @@ from modelrelease.core.counts import FloatArray
 from modelrelease.core.evidence import Arms, Engine, log_evidence
 from modelrelease.core.question import Question
 
-_HALVINGS: Final = 22
+_HALVINGS: Final = 18
 _LARGEST_LOG_RATIO: Final = 6.0
 
 
@@ -54,7 +54,7 @@ def _end(question: Question, stages: Sequence[Arms], needed: FloatArray, budget:
         bound = np.exp(middle) if question.engine in {Engine.COUNTS, Engine.RATIO} else middle
         beyond = log_evidence(question.engine, stages, bound, sign, question.bet, budget) >= needed
         refuted, open_ = np.where(beyond, middle, refuted), np.where(beyond, open_, middle)
-    return np.where(np.abs(open_ - (floor if sign > 0 else ceiling)) < 1e-5, floor if sign > 0 else ceiling, open_)
+    return np.where(np.abs(open_ - (floor if sign > 0 else ceiling)) < 1e-4, floor if sign > 0 else ceiling, open_)
 
 
 def _range(engine: Engine) -> tuple[float, float]:

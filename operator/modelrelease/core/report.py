@@ -100,7 +100,7 @@ def _broken(clause: Clause, overall: SliceVerdict, slices: Sequence[SliceVerdict
 def _numbers(clause: Clause, part: SliceVerdict) -> str:
     unit = unit_of(clause)
     counts = f"{count(part.events[1])} of {count(part.of[1])} requests"
-    limit = f"limit {clause.margin.text}"
+    limit = f"limit {_apart(clause.margin.text)}"
     if not clause.needs_baseline:
         value = percent(part.candidate) if part.candidate is not None else "unknown"
         return f"{value}, {limit}, {counts}"
@@ -108,6 +108,11 @@ def _numbers(clause: Clause, part: SliceVerdict) -> str:
     moved = f"{change(part, unit, absolute=False)} {bounds(part, unit)}".strip()
     against = f"against {count(part.events[0])} of {count(part.of[0])}"
     return f"{values}, {moved}, {limit}, {counts} {against}"
+
+
+def _apart(margin: str) -> str:
+    """Return a margin as sentences write it: ``5 %``, ``0.5 pp``."""
+    return margin.replace("%", " %").replace("pp", " pp")
 
 
 def _doubtful(clause: Clause, reason: Reason, overall: SliceVerdict, slices: Sequence[SliceVerdict]) -> str:

@@ -1,0 +1,349 @@
+"""Verdicts on counts: what breaks a contract, what passes it, what is not known, and how it is said."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from modelrelease.api.contract import OnBreach
+from modelrelease.api.reasons import Outcome, Reason
+from modelrelease.core.counts import SliceCounts
+from modelrelease.core.judge import gate_status
+from modelrelease.core.verdict import Blame
+from tests.core.judging import (
+    FEW_ERRORS,
+    ROUGHLY_STEADY,
+    STEADY,
+    a_contract,
+    a_stage,
+    clause_of,
+    country,
+    slice_of,
+    verdict_on,
+)
+
+HEALTHY = {"FR": ((288, 13_750), (290, 13_700)), "DE": ((5000, 250_000), (5010, 250_000))}
+HARMED = {**HEALTHY, "FR": ((288, 13_750), (500, 13_700))}
+
+
+# Breach.
+
+
+def test_a_harmed_slice_is_named_with_its_numbers():
+    """The average moves by 4 %, inside the limit; one slice of 5 % of the traffic moves by 74 %."""
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries=HARMED))
+    assert (verdict.outcome, verdict.reason) == (Outcome.BREACH, Reason.CONTRACT_BREACHED)
+    assert verdict.blame == (Blame("steady", country("FR")),)
+    assert verdict.on_breach is OnBreach.ROLLBACK
+    assert verdict.worst == "block-rate country=FR +74% (limit 5%)"
+    assert verdict.message.startswith(
+        "clause steady is broken in country=FR: 2.1 % -> 3.6 %, +74 % [+28 %, +138 %], limit 5 %, "
+        "500 of 13 700 requests against 288 of 13 750"
+    )
+    assert slice_of(verdict, "DE").outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("candidate", "want"), [(11_000, Outcome.BREACH), (9_000, Outcome.BREACH), (10_020, Outcome.PASS)]
+)
+def test_within_looks_both_ways(candidate, want):
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "2%", "assure": {"overall": "10%"}})
+    assert verdict_on(contract, a_stage(((10_000, 500_000), (candidate, 500_000)))).outcome is want
+
+
+@pytest.mark.parametrize(
+    ("better", "candidate", "want"),
+    [
+        pytest.param("Lower", 15_000, Outcome.BREACH, id="a bad thing rose"),
+        pytest.param("Lower", 7_000, Outcome.PASS, id="a bad thing fell"),
+        pytest.param("Higher", 15_000, Outcome.PASS, id="a good thing rose"),
+        pytest.param("Higher", 7_000, Outcome.BREACH, id="a good thing fell"),
+    ],
+)
+def test_no_worse_looks_the_bad_way(better, candidate, want):
+    contract = a_contract({"name": "fpr", "metric": "block-rate", "noWorse": "5%"}, better=better)
+    assert verdict_on(contract, a_stage(((10_000, 500_000), (candidate, 500_000)))).outcome is want
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.6])
+@pytest.mark.parametrize(("change", "want"), [(1.3, Outcome.BREACH), (1.0, Outcome.PASS)])
+def test_rare_and_common_events_are_judged_alike(rate, change, want):
+    """The counting engine judges the rare ones, the signed-root engine the common ones."""
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "10%"})
+    events = rate * 1e6
+    assert verdict_on(contract, a_stage(((events, 1e6), (change * events, 1e6)))).outcome is want
+
+
+@pytest.mark.parametrize(
+    ("candidate", "want"), [(0.036, Outcome.BREACH), (0.0201, Outcome.PASS), (0.0245, Outcome.INCONCLUSIVE)]
+)
+def test_percentage_points_are_a_difference(candidate, want):
+    contract = a_contract({"name": "fpr", "metric": "block-rate", "noWorse": "0.5pp"})
+    verdict = verdict_on(contract, a_stage(((2000, 100_000), (candidate * 1e5, 100_000))))
+    assert verdict.outcome is want
+    assert clause_of(verdict, "fpr").overall.change == pytest.approx(candidate - 0.02)
+
+
+@pytest.mark.parametrize(
+    ("clause", "events", "want"),
+    [
+        pytest.param({"atMost": "0.1%"}, 300, Outcome.BREACH, id="above a ceiling"),
+        pytest.param({"atMost": "0.1%"}, 20, Outcome.PASS, id="far below a ceiling"),
+        pytest.param({"atMost": "0.1%"}, 98, Outcome.INCONCLUSIVE, id="just below a ceiling"),
+        pytest.param({"atMost": "0.001"}, 300, Outcome.BREACH, id="the same as a fraction"),
+        pytest.param({"atLeast": "99%"}, 98_500, Outcome.BREACH, id="below a floor"),
+        pytest.param({"atLeast": "99%"}, 99_500, Outcome.PASS, id="above a floor"),
+        pytest.param({"atMost": "0.1%", "assure": {"overall": "0.2%"}}, 98, Outcome.PASS, id="only 0.2 % is excluded"),
+    ],
+)
+def test_absolute_limits_judge_the_candidate_alone(clause, events, want):
+    contract = a_contract({"name": "errors", "metric": "error-rate", **clause})
+    stage = a_stage(errors=((0, 0), (events, 100_000)))
+    assert verdict_on(contract, stage, has_baseline=False).outcome is want
+
+
+def test_diffuse_harm_is_found_although_no_slice_is_proved():
+    """Many slices each a little too high: the mean of the evidence says so, and names the largest."""
+    rng = np.random.default_rng(3)
+    countries = {f"C{i}": ((float(rng.poisson(400)), 20_000), (float(rng.poisson(520)), 20_000)) for i in range(40)}
+    no_overall = a_stage(overall=((0, 0), (0, 0)), countries=countries)
+    verdict = verdict_on(a_contract(), no_overall)
+    assert verdict.outcome is Outcome.BREACH
+    if not verdict.blame:
+        assert "over its slices taken together; largest evidence in country=C" in verdict.message
+
+
+def test_evidence_of_earlier_stages_counts_against_the_candidate():
+    """Neither stage proves it, both together do."""
+    half = a_stage(((300, 15_000), (400, 15_000)))
+    contract = a_contract({"name": "steady", "metric": "block-rate", "noWorse": "5%"})
+    assert verdict_on(contract, half).outcome is Outcome.INCONCLUSIVE
+    assert verdict_on(contract, half, half, half).outcome is Outcome.BREACH
+
+
+def test_evidence_of_a_stage_in_which_a_clause_is_not_judged_does_not_count():
+    contract = a_contract({"name": "steady", "metric": "block-rate", "noWorse": "5%", "stages": ["canary"]})
+    harmed = ((300, 15_000), (900, 15_000))
+    quiet = ((300, 15_000), (300, 15_000))
+    assert verdict_on(contract, a_stage(harmed, kind="shadow"), a_stage(quiet)).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_ramp_over_a_daily_rhythm_is_no_harm():
+    """The base rate doubles while the weight rises: counts are never pooled over stages."""
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "5%"})
+    night = a_stage(((1900, 190_000), (100, 10_000)))
+    day = a_stage(((40_000, 1_000_000), (40_000, 1_000_000)))
+    assert verdict_on(contract, night, day).outcome is Outcome.PASS
+
+
+# Pass rests on the current stage.
+
+
+def test_a_pass_of_an_earlier_stage_is_no_pass_of_this_one():
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "5%"})
+    plenty, little = ((40_000, 1_000_000), (40_000, 1_000_000)), ((400, 10_000), (400, 10_000))
+    assert verdict_on(contract, a_stage(plenty)).outcome is Outcome.PASS
+    assert verdict_on(contract, a_stage(plenty), a_stage(little)).outcome is Outcome.INCONCLUSIVE
+
+
+def test_every_slice_must_be_assured():
+    countries = {**HEALTHY, "MT": ((60, 3000), (60, 3000))}
+    contract = a_contract(ROUGHLY_STEADY)
+    verdict = verdict_on(contract, a_stage(countries=countries))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNDECIDED)
+    assert "country=MT (+0.0 %, 60 events of 3 000)" in verdict.message
+
+
+def test_no_proof_is_asked_for_when_assure_says_none():
+    clause = {**STEADY, "assure": {"overall": "none", "slices": "none"}}
+    verdict = verdict_on(a_contract(clause), a_stage(countries={"FR": ((2, 100), (2, 100))}))
+    assert verdict.outcome is Outcome.PASS
+
+
+def test_thin_slices_are_assured_together_and_shown():
+    """Nobody waits weeks for 0.01 % of the traffic; but together the thin slices must not hide harm."""
+    thin = {f"T{i}": ((2, 100), (2, 100)) for i in range(30)}
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries={**HEALTHY, **thin}))
+    assert verdict.outcome is Outcome.INCONCLUSIVE, "together they have 120 events in both arms: too few"
+    more = {f"T{i}": ((30, 1500), (30, 1500)) for i in range(60)}
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries={**HEALTHY, **more}))
+    assert verdict.outcome is Outcome.PASS
+    assert slice_of(verdict, "T7").outcome is Outcome.INCONCLUSIVE
+    assert "60 slices with little traffic only together" in clause_of(verdict).message
+
+
+def test_an_expected_slice_is_never_thin():
+    countries = {**HEALTHY, "MT": ((2, 100), (2, 100))}
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY, expected=["MT"]), a_stage(countries=countries))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.LOW_TRAFFIC)
+
+
+# What is not known.
+
+
+@pytest.mark.parametrize(
+    ("silent", "where"),
+    [
+        pytest.param(((20, 1000), (0, 0)), "the candidate", id="candidate"),
+        pytest.param(((0, 0), (20, 1000)), "the baseline", id="baseline"),
+        pytest.param(None, "both arms", id="never seen"),
+    ],
+)
+def test_a_silent_expected_slice_is_inconclusive(silent, where):
+    countries = {**HEALTHY, **({"US": silent} if silent else {})}
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY, expected=["FR", "US"]), a_stage(countries=countries))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.SILENT_SLICE)
+    assert verdict.message == f"clause steady: expected slices are silent: country=US in {where}"
+
+
+def test_a_slice_expected_in_two_labels_is_written_with_a_comma():
+    contract = a_contract(ROUGHLY_STEADY, labels=["country", "channel"], expected=["FR,web"])
+    verdict = verdict_on(contract, a_stage(countries=HEALTHY))
+    assert "country=FR,channel=web in both arms" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("arms", "where"),
+    [
+        pytest.param(((0, 0), (20, 1000)), "the baseline", id="baseline"),
+        pytest.param(((20, 1000), (0, 0)), "the candidate", id="candidate"),
+        pytest.param(None, "both arms", id="not read"),
+    ],
+)
+def test_a_metric_without_data_is_inconclusive(arms, where):
+    verdict = verdict_on(a_contract({"name": "steady", "metric": "block-rate", "within": "5%"}), a_stage(arms))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.NO_DATA)
+    assert verdict.message == f"clause steady: metric block-rate has no data in {where}"
+
+
+def test_a_dimension_without_slices_is_inconclusive():
+    plenty = ((40_000, 1_000_000), (40_000, 1_000_000))
+    verdict = verdict_on(a_contract(), a_stage(plenty))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.NO_DATA)
+    assert "was seen in no slice of country" in verdict.message
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, 1e9])
+def test_what_cannot_be_a_count_is_not_seen(bad):
+    """NaN, infinite, negative, more events than requests: as if the arm had said nothing."""
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "5%"})
+    verdict = verdict_on(contract, a_stage(((bad, 1e6), (20_000, 1e6))))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.NO_DATA)
+
+
+def test_a_clause_of_another_stage_is_left_out():
+    contract = a_contract({**STEADY, "stages": ["full"]})
+    verdict = verdict_on(contract, a_stage(countries=HARMED))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.NOT_JUDGED)
+    assert verdict.message == "no clause of the contract is judged in a canary stage"
+
+
+def test_a_first_release_is_judged_by_absolute_clauses_only():
+    contract = a_contract(STEADY, FEW_ERRORS)
+    stage = a_stage(errors=((0, 0), (10, 100_000)), kind="full")
+    verdict = verdict_on(contract, stage, has_baseline=False)
+    assert verdict.outcome is Outcome.PASS
+    assert [clause.clause for clause in verdict.clauses] == ["few-errors"]
+
+
+def test_a_first_release_without_absolute_clauses_says_that_there_is_no_baseline():
+    verdict = verdict_on(a_contract(), a_stage(countries=HARMED), has_baseline=False)
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.NO_BASELINE)
+
+
+# More slices than allowed.
+
+
+def test_the_smallest_slices_are_folded_into_other():
+    countries = {f"C{i}": ((float(20 * i), 1000.0 * i), (float(20 * i), 1000.0 * i)) for i in range(1, 11)}
+    verdict = verdict_on(a_contract(expected=["C1"], atMost=4), a_stage(countries=countries))
+    parts = {dict(part.part)["country"]: part.of for part in clause_of(verdict).slices}
+    assert parts.keys() == {"C1", "C9", "C10", "other"}
+    assert parts["other"] == (35_000, 35_000)
+
+
+def test_harm_in_other_is_found():
+    countries = {f"C{i}": ((200.0, 10_000.0), (600.0, 10_000.0)) for i in range(20)}
+    verdict = verdict_on(a_contract(atMost=3), a_stage(countries={**HEALTHY, **countries}))
+    assert Blame("steady", country("other")) in verdict.blame
+
+
+# Actions.
+
+
+@pytest.mark.parametrize(
+    ("on_breach", "want", "action"),
+    [
+        ("Rollback", Outcome.BREACH, OnBreach.ROLLBACK),
+        ("Hold", Outcome.BREACH, OnBreach.HOLD),
+        ("Warn", Outcome.PASS, OnBreach.WARN),
+    ],
+)
+def test_a_broken_clause_does_what_it_says(on_breach, want, action):
+    harmed = a_stage(((20_000, 1_000_000), (30_000, 1_000_000)), errors=((10, 1_000_000), (10, 1_000_000)))
+    clause = {"name": "steady", "metric": "block-rate", "within": "5%", "onBreach": on_breach}
+    verdict = verdict_on(a_contract(clause, FEW_ERRORS), harmed)
+    assert (verdict.outcome, verdict.on_breach) == (want, action)
+    assert clause_of(verdict).outcome is Outcome.BREACH
+
+
+def test_a_clause_that_only_warns_does_not_keep_the_gate_waiting():
+    little = a_stage(((2, 100), (2, 100)), errors=((10, 1_000_000), (10, 1_000_000)))
+    clause = {"name": "steady", "metric": "block-rate", "within": "5%", "onBreach": "Warn"}
+    assert verdict_on(a_contract(clause, FEW_ERRORS), little).outcome is Outcome.PASS
+
+
+# Numbers for people.
+
+
+def test_an_interval_excludes_the_limit_exactly_when_its_slice_is_blamed():
+    for blocks in range(288, 520, 8):
+        verdict = verdict_on(a_contract(), a_stage(countries={**HEALTHY, "FR": ((288, 13_750), (blocks, 13_700))}))
+        part = slice_of(verdict, "FR")
+        assert (part.outcome is Outcome.BREACH) == (part.low > 0.05)
+        assert part.low < part.change < part.high
+
+
+def test_a_rate_that_was_zero_has_no_relative_change():
+    verdict = verdict_on(a_contract(), a_stage(countries={**HEALTHY, "MT": ((0, 3000), (40, 3000))}))
+    part = slice_of(verdict, "MT")
+    assert part.outcome is Outcome.BREACH
+    assert part.change is None
+    assert "country=MT: 0.0 % -> 1.3 %, from nothing, limit 5 %" in verdict.message
+
+
+def test_gate_status_keeps_the_worst_slices_as_short_strings():
+    thin = {f"T{i}": ((30, 1500), (30, 1500)) for i in range(60)}
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries={**HARMED, **thin}))
+    status = gate_status(verdict, "canary-5", now)
+    clause = status.clauses[0]
+    assert (status.stage, status.verdict, status.worst) == ("canary-5", "Breach", verdict.worst)
+    assert len(clause.worst) == 10
+    assert (clause.slices_judged, clause.worst[0].slice) == (62, "country=FR")
+    worst = clause.worst[0]
+    assert (worst.baseline, worst.candidate, worst.change, worst.limit) == ("2.1 %", "3.6 %", "+74 %", "5%")
+    assert worst.candidate_counts.model_dump() == {"events": "500", "of": "13700"}
+
+
+def test_slices_of_another_order_or_stage_line_up():
+    """A slice that appears late, and rows in another order, are still the same slices."""
+    early = a_stage(countries={"DE": HEALTHY["DE"], "FR": ((288, 13_750), (400, 13_700))})
+    late = a_stage(
+        countries={"FR": ((288, 13_750), (400, 13_700)), "AT": ((20, 1000), (20, 1000)), "DE": HEALTHY["DE"]}
+    )
+    part = slice_of(verdict_on(a_contract(), early, late), "FR")
+    assert part.events == (576, 800)
+
+
+def test_a_slice_that_the_contract_does_not_ask_for_is_not_judged():
+    stage = a_stage(countries=HARMED)
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "5%"})
+    assert clause_of(verdict_on(contract, stage)).slices == ()
+
+
+def test_counts_without_slices_are_allowed():
+    empty = SliceCounts(slices=(), events=np.zeros((0, 2)), of=np.zeros((0, 2)))
+    stage = a_stage(((40_000, 1_000_000), (40_000, 1_000_000)))
+    stage.counts["block-rate", "country"] = empty
+    assert verdict_on(a_contract(), stage).reason is Reason.NO_DATA
