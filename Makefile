@@ -48,7 +48,7 @@ types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy operator model-server/modelserver e2e bench
 
 unit: $(STAMP) ## Tests that need no other part
-	@$(BIN)/pytest -q -m "not cluster and not apiserver and not prometheus and not modelserver" -n 2
+	@$(BIN)/pytest -q -m "not cluster and not apiserver and not prometheus and not modelserver and not slow" -n 2
 
 generate: $(STAMP) ## Write what is generated: crds/ and the chart's copy
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds

@@ -51,7 +51,7 @@ def sender(world: World) -> Iterator[None]:
 
 
 @pytest.fixture
-def stable(world: World, sender: None) -> World:
+def stable(world: World, sender: None) -> World:  # noqa: ARG001 - traffic has to flow
     """A cluster on which the first version is the release, and nothing else was ever tried."""
     world.kubectl.run("-n", NAMESPACE, "delete", "mrel", RELEASE, "--ignore-not-found", "--wait=true")
     wait_until("the old pods are gone", lambda: not pods(world), seconds=90)

@@ -6,8 +6,8 @@ import os
 import signal
 import time
 
-from e2e.cluster.containers import process_of
 from e2e.conftest import completed
+from e2e.containers import process_of
 from e2e.world import FIRST, GOOD, NAMESPACE, OPERATOR_NAMESPACE, RELEASE, Object, World, loans, moment, wait_until
 
 LONG_CANARY: list[Object] = [
@@ -24,7 +24,7 @@ def in_stage(world: World, stage: str) -> None:
     wait_until(f"stage {stage}", lambda: world.status().get("stage") == stage, seconds=120)
 
 
-def test_prometheus_stopped_for_two_minutes_is_no_verdict(stable: World):
+def test_prometheus_stopped_for_two_minutes_is_no_verdict(stable: World) -> None:
     """Hold, MetricsAvailable=False, no rollback; when it is back, the rollout goes on by itself."""
     stable.kubectl.apply(loans(GOOD, stages=LONG_CANARY))
     in_stage(stable, "canary-20")
@@ -43,7 +43,7 @@ def test_prometheus_stopped_for_two_minutes_is_no_verdict(stable: World):
     assert stable.events("MetricsUnavailable")
 
 
-def test_the_operator_killed_in_mid_canary_goes_on(stable: World):
+def test_the_operator_killed_in_mid_canary_goes_on(stable: World) -> None:
     """kill -9: the next process goes on where the status stands; the stage is neither skipped nor started again."""
     stable.kubectl.apply(loans(GOOD, stages=SHORT_CANARY))
     in_stage(stable, "canary-50")
@@ -67,7 +67,7 @@ def test_the_operator_killed_in_mid_canary_goes_on(stable: World):
     ]  # Completed: the first version too
 
 
-def test_a_route_edited_by_hand_is_repaired_and_reported(stable: World):
+def test_a_route_edited_by_hand_is_repaired_and_reported(stable: World) -> None:
     """Traffic follows status: the edit is undone within an interval, and said."""
     stable.kubectl.apply(loans(GOOD, stages=LONG_CANARY))
     in_stage(stable, "canary-20")
@@ -81,7 +81,7 @@ def test_a_route_edited_by_hand_is_repaired_and_reported(stable: World):
     wait_until("cancelled", lambda: completed(stable, FIRST), seconds=60)
 
 
-def test_broken_pods_are_rolled_back_by_the_progress_deadline(stable: World):
+def test_broken_pods_are_rolled_back_by_the_progress_deadline(stable: World) -> None:
     """A candidate that never gets ready is given up at server.progressDeadline; users never met it."""
     stable.kubectl.apply(loans(GOOD, progressDeadline="30s", env={"DEMO_FAIL_READINESS": "1"}))
     wait_until("the rollback", lambda: stable.status().get("stage") == "RolledBack", seconds=120)
@@ -94,7 +94,7 @@ def test_broken_pods_are_rolled_back_by_the_progress_deadline(stable: World):
     assert stable.condition("Available")["status"] == "True"
 
 
-def test_a_spec_reverted_in_mid_rollout_is_cancelled(stable: World):
+def test_a_spec_reverted_in_mid_rollout_is_cancelled(stable: World) -> None:
     """git revert: users are on stable, nobody is blamed, kubectl wait returns."""
     stable.kubectl.apply(loans(GOOD, stages=LONG_CANARY))
     in_stage(stable, "canary-20")

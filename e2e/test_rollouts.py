@@ -13,7 +13,7 @@ CANARY_ONLY = [
 ]
 
 
-def test_a_good_version_becomes_the_release(stable: World):
+def test_a_good_version_becomes_the_release(stable: World) -> None:
     """Shadow, canary, full, completed; every stage was seen, in order, and only the new pods are left."""
     stable.kubectl.apply(loans(GOOD))
     wait_until("the good version is the release", lambda: completed(stable, GOOD), seconds=600)
@@ -25,7 +25,7 @@ def test_a_good_version_becomes_the_release(stable: World):
     assert stable.weights() == {f"loans-{revision}": 100}
 
 
-def test_a_bad_slice_is_caught_in_shadow(stable: World):
+def test_a_bad_slice_is_caught_in_shadow(stable: World) -> None:
     """The average hardly moves; the slice is named with its numbers; no user met the candidate."""
     with route_log(stable) as log:
         stable.kubectl.apply(loans(BAD))
@@ -41,8 +41,8 @@ def test_a_bad_slice_is_caught_in_shadow(stable: World):
     assert "RolledBack" in described
 
 
-def test_a_bad_slice_is_caught_in_canary_within_an_interval(stable: World):
-    """Without a shadow stage users meet it; from "visible in Prometheus" to "route written" is under an interval + 1 s."""
+def test_a_bad_slice_is_caught_in_canary_within_an_interval(stable: World) -> None:
+    """Without a shadow stage users meet it, for as long as it takes to prove; the route follows within an interval."""
     with route_log(stable) as log:
         stable.kubectl.apply(loans(BAD, stages=CANARY_ONLY))
         wait_until("the rollback", lambda: stable.status().get("stage") == "RolledBack", seconds=600)

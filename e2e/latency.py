@@ -1,0 +1,86 @@
+"""
+From "visible in Prometheus" to "route written", measured after the fact.
+
+The operator's own reader and judge are asked again, second by second, what they would have said at that moment with no
+delay of their own; the first breach is when the evidence was there. The route's change is timed by a watcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
+from modelrelease.core.queries import StageWindow
+
+from e2e.watch import RouteLog
+from e2e.world import Object, World
+from modelrelease.api.parse import Release, parse
+from modelrelease.api.reasons import Outcome
+from modelrelease.api.status import ReleaseStatus
+from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.judge import judge
+
+STEP = timedelta(seconds=0.5)
+LOOK_BACK = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """
+    How long a breach took to take effect.
+
+    Attributes:
+        visible: When Prometheus first held enough for a breach.
+        written: When the candidate left the route.
+        interval: How often the gate was judged (analysis.interval).
+    """
+
+    visible: datetime
+    written: datetime
+    interval: timedelta
+
+    @property
+    def seconds(self) -> float:
+        """The delay in seconds."""
+        return (self.written - self.visible).total_seconds()
+
+
+def seconds_to_route(world: World, body: Object, log: RouteLog) -> Delay:
+    """
+    Return the delay of the rollback that *body* has just gone through.
+
+    Raises:
+        LookupError: The rollback was not seen, or Prometheus does not show the breach.
+    """
+    release = parse(body)
+    assert isinstance(release, Release), release
+    status = ReleaseStatus.model_validate(body["status"])
+    assert status.candidate is not None, "the candidate is kept in status after a rollback"
+    began = status.candidate.stages[-1].start_time
+    service = f"{release.name}-{status.candidate.revision}"
+    entered = next((when for when, shares in log.seen if when >= began and shares.get(service)), None)
+    written = log.emptied(service, after=entered) if entered else None
+    if written is None:
+        raise LookupError(f"the watcher of the route has not seen {service} come and go")
+    visible = asyncio.run(_first_breach(world, release, status, until=written))
+    return Delay(visible=visible, written=written, interval=release.spec.interval)
+
+
+async def _first_breach(world: World, release: Release, status: ReleaseStatus, *, until: datetime) -> datetime:
+    assert status.candidate is not None
+    assert status.stable is not None
+    *earlier, last = status.candidate.stages
+    done = [StageWindow(s.name, s.kind, s.start_time, s.end_time or until) for s in earlier]
+    reader = PrometheusReader(PrometheusSettings(url=world.prometheus_url(), lag=timedelta(0)))
+    moment = max(last.start_time, until - LOOK_BACK)
+    while moment <= until:
+        windows = [*done, StageWindow(last.name, last.kind, last.start_time, moment)]
+        evidence = await reader.read(release, windows, status.stable.revision, status.candidate.revision)
+        if not isinstance(evidence, MetricsUnavailable):
+            verdict = judge(release.spec.contract, evidence, error_budget=release.spec.error_budget, has_baseline=True)
+            if verdict.outcome is Outcome.BREACH:
+                return moment.astimezone(UTC)
+        moment += STEP
+    raise LookupError(f"Prometheus shows no breach before {until}")
