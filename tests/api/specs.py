@@ -103,6 +103,8 @@ def changed(change: dict[str, Any]) -> dict[str, Any]:
 
 CLAUSE = "spec.contract.clauses[0]"
 STAGES = "spec.stages"
+EVENTS = "spec.contract.metrics[0].ratio.events"
+OF = "spec.contract.metrics[0].ratio.of"
 CONTAINER = "spec.server.template.spec.containers[0]"
 SHADOW = {"name": "shadow", "shadow": {}}
 CANARY = {"name": "canary-5", "canary": {"percent": 5}}
@@ -264,7 +266,7 @@ BAD: Final[tuple[Bad, ...]] = (
         "spec.contract.slices[0].atMost": 1}, "spec.contract.slices[0].atMost",
         "1 is fewer than the 2 expected values: write at least as many"),
     Bad("a slice by revision", {"spec.contract.slices[1].labels": ["country", "revision"]},
-        "spec.contract.slices[1].labels", '["revision"] cannot cut the traffic: the operator uses release'),
+        "spec.contract.slices[1].labels", '["revision"] cannot cut the traffic: namespace, release, revision, le and'),
     Bad("a slice by the metric's name", {"spec.contract.slices[0].labels": ["__name__"]},
         "spec.contract.slices[0].labels", '["__name__"] cannot cut the traffic'),
     Bad("a ratio of itself", {"spec.contract.metrics[0].ratio.events": "d_total"}, "spec.contract.metrics[0].ratio",
@@ -299,4 +301,16 @@ BAD: Final[tuple[Bad, ...]] = (
         "'MODELRELEASE_VERSION' is the operator's: use a name that does not start with MODELRELEASE_"),
     Bad("a Gateway twice", {"spec.traffic.gatewayAPI.parentRefs": 2 * [{"name": "public"}]},
         "spec.traffic.gatewayAPI.parentRefs", "two parentRefs are equal: write each once"),
+    # What no schema knows: PromQL.
+    Bad("PromQL that does not parse", {EVENTS: 'd_total{decision="block"'}, EVENTS, "is not PromQL", admitted=True),
+    Bad("a rate instead of a counter", {EVENTS: "rate(d_total[5m])"}, EVENTS,
+        'is a function call, allowed is one selector such as requests_total{code=~"5.."}', admitted=True),
+    Bad("a window of the user's", {EVENTS: "d_total[5m]"}, EVENTS, "is a selector with a range", admitted=True),
+    Bad("an aggregation", {OF: "sum(d_total)"}, OF, "is an aggregation, allowed is one selector", admitted=True),
+    Bad("an offset", {OF: "d_total offset 5m"}, OF, "has an offset or @, allowed is one selector", admitted=True),
+    Bad("a quotient", {OF: "d_total / r_total"}, OF, "is an operation on two expressions", admitted=True),
+    Bad("a selector of two metrics", {OF: '{__name__=~"d_total|r_total"}'}, OF, "does not name one", admitted=True),
+    Bad("a selector that pins the revision", {EVENTS: 'd_total{revision="7f3c9b1"}'}, EVENTS,
+        "matches the label revision, which the operator matches itself or which names slices", admitted=True),
+    Bad("a selector that pins a slice", {OF: 'd_total{country="FR"}'}, OF, "matches the label country", admitted=True),
 )  # fmt: skip

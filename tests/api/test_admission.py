@@ -31,6 +31,13 @@ def test_refused_at_admission(admission: Admission, bad: Bad):
     assert bad.says in refusal
 
 
+@pytest.mark.apiserver
+@pytest.mark.parametrize("bad", [pytest.param(bad, id=bad.id) for bad in BAD if bad.admitted])
+def test_admitted_although_only_the_operator_can_know(admission: Admission, bad: Bad):
+    """What needs a PromQL parser passes admission: the operator says it in a condition."""
+    assert admission.refusal(bad.body) is None
+
+
 @pytest.mark.parametrize("bad", ALL)
 def test_refused_by_the_parser(bad: Bad):
     """The parser refuses what admission refuses, naming the same field."""

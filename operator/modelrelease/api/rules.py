@@ -28,6 +28,7 @@ from modelrelease.api.release import (
     Stage,
     StageKind,
 )
+from modelrelease.api.selectors import INJECTED_LABELS, selector_problem
 from modelrelease.api.template import (
     OWN_ENVIRONMENT,
     OWN_LABELS,
@@ -46,8 +47,8 @@ RELEASE_NAME: Final = Spelling(
     "because Services are named after it",
 )
 
-# Labels that tell the arms apart, or that mean something else to Prometheus.
-RESERVED_LABELS: Final = ("release", "revision", "le")
+# Labels that the operator matches itself, and the one that a histogram needs.
+RESERVED_LABELS: Final = (*sorted(INJECTED_LABELS), "le")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +132,8 @@ def _duplicates(model: BaseModel, where: str) -> Iterator[str]:
 
 def _selector_problems(contract: Contract) -> Iterator[str]:
     """Yield what only a PromQL parser knows."""
-    import importlib.util
-
-    if importlib.util.find_spec("modelrelease.api.selectors") is None:
-        return
-    from modelrelease.api.selectors import selector_problem
-
     dimensions = contract.slices or []
-    forbidden = frozenset(RESERVED_LABELS) | {label for dimension in dimensions for label in dimension.labels}
+    forbidden = INJECTED_LABELS | {label for dimension in dimensions for label in dimension.labels}
     for index, metric in enumerate(contract.metrics):
         for name, text in (("events", metric.ratio.events), ("of", metric.ratio.of)):
             if problem := selector_problem(text, forbidden):
@@ -169,6 +164,7 @@ _CEL_METRICS: Final = "self.metrics.map(m, m.name)"
 _CEL_SLICES: Final = "(has(self.slices) ? self.slices.map(s, s.name) : [])"
 _CEL_UNKNOWN_METRIC: Final = f"self.clauses.filter(c, !(c.metric in {_CEL_METRICS}))"
 _CEL_UNKNOWN_SLICE: Final = f"self.clauses.filter(c, has(c.per) && !c.per.all(p, p in {_CEL_SLICES}))"
+_CEL_RESERVED: Final = f"self.labels.filter(l, l in {list(RESERVED_LABELS)} || l.startsWith('__'))"
 _CEL_WRONG_PARTS: Final = "self.expected.filter(v, v.split(',').size() != self.labels.size())"
 
 
@@ -400,9 +396,9 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         on=SliceDimension,
         path=".labels",
-        says="{} cannot cut the traffic: the operator uses release, revision, le and labels that start with __",
-        cel="self.labels.all(l, !(l in ['release', 'revision', 'le']) && !l.startsWith('__'))",
-        words=("self.labels.filter(l, l in ['release', 'revision', 'le'] || l.startsWith('__'))",),
+        says=f"{{}} cannot cut the traffic: {', '.join(RESERVED_LABELS)} and labels that start with __ are taken",
+        cel=f"{_CEL_RESERVED}.size() == 0",
+        words=(_CEL_RESERVED,),
         broken=_reserved_label,
     ),
     Rule(
