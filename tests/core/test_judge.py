@@ -8,7 +8,7 @@ import pytest
 from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.counts import SliceCounts
-from modelrelease.core.judge import gate_status
+from modelrelease.core.judge import gate_status, judge
 from modelrelease.core.verdict import Blame
 from tests.core.judging import (
     FEW_ERRORS,
@@ -151,7 +151,7 @@ def test_every_slice_must_be_assured():
     contract = a_contract(ROUGHLY_STEADY)
     verdict = verdict_on(contract, a_stage(countries=countries))
     assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNDECIDED)
-    assert "country=MT (+0.0 %, 60 events of 3 000)" in verdict.message
+    assert "country=MT (+0.0 %, 60 events of 3 000, about 8 min more)" in verdict.message
 
 
 def test_no_proof_is_asked_for_when_assure_says_none():
@@ -347,3 +347,50 @@ def test_counts_without_slices_are_allowed():
     stage = a_stage(((40_000, 1_000_000), (40_000, 1_000_000)))
     stage.counts["block-rate", "country"] = empty
     assert verdict_on(a_contract(), stage).reason is Reason.NO_DATA
+
+
+# How much longer.
+
+
+def test_the_eta_is_when_the_same_rates_would_pass():
+    """What is judged Inconclusive with an ETA passes when that much more of the same has been seen, not much before."""
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "5%"})
+    waiting = verdict_on(contract, a_stage(((400, 20_000), (404, 20_000)), seconds=600))
+    assert waiting.outcome is Outcome.INCONCLUSIVE
+    factor = 1 + waiting.eta.total_seconds() / 600
+    for share, want in [(1.01, Outcome.PASS), (0.97, Outcome.INCONCLUSIVE)]:
+        f = factor * share
+        later = verdict_on(contract, a_stage(((400 * f, 20_000 * f), (404 * f, 20_000 * f)), seconds=600 * f))
+        assert later.outcome is want
+
+
+@pytest.mark.parametrize("candidate", [0, 440])
+def test_there_is_no_eta_when_waiting_does_not_help(candidate):
+    """Nothing was seen of the candidate, or its rate is beyond what is to be excluded."""
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "5%"})
+    verdict = verdict_on(contract, a_stage(((400, 20_000), (candidate, 20_000 if candidate else 0))))
+    assert (verdict.outcome, verdict.eta) == (Outcome.INCONCLUSIVE, None)
+
+
+def test_the_gate_waits_for_its_slowest_slice():
+    countries = {**HEALTHY, "MT": ((60, 3000), (60, 3000)), "LU": ((54, 3000), (54, 3000))}
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries=countries))
+    assert verdict.eta == slice_of(verdict, "LU").eta > slice_of(verdict, "MT").eta
+    assert verdict.message.index("country=LU") < verdict.message.index("country=MT")
+
+
+# Bursts.
+
+
+def test_bursts_count_as_what_they_tell():
+    """Every request came five times: the counts shown are those seen, the evidence is that of a fifth."""
+    seen, told = {**HARMED}, {k: tuple((x / 5, n / 5) for x, n in arms) for k, arms in HARMED.items()}
+    contract = a_contract(ROUGHLY_STEADY)
+    bursty = judge(contract, (a_stage(countries=seen),), error_budget=0.01, has_baseline=True, design_effect=5)
+    fifth = verdict_on(contract, a_stage(countries=told))
+    assert slice_of(bursty, "FR").events == (288, 500)
+    assert slice_of(bursty, "FR").log_e == pytest.approx(slice_of(fifth, "FR").log_e)
+    assert (bursty.outcome, verdict_on(contract, a_stage(countries=seen)).outcome) == (
+        Outcome.INCONCLUSIVE,
+        Outcome.BREACH,
+    )

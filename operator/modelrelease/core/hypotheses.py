@@ -33,12 +33,15 @@ class Hypotheses:
     Attributes:
         parts: The n slices; the first is all traffic.
         expected: ``(n,)`` bool: slices that must be seen.
-        stages: Counts by stage in which the clause is judged, the current one last; ``(n,)`` each.
+        counted: Counts of all stages together, for display only; ``(n,)`` each.
+        stages: Counts by stage in which the clause is judged, the current one last; ``(n,)`` each, divided by the
+            design effect.
         seconds: Length of the current stage's window.
     """
 
     parts: tuple[Slice, ...]
     expected: BoolArray
+    counted: Arms
     stages: tuple[Arms, ...]
     seconds: float
 
@@ -47,18 +50,8 @@ class Hypotheses:
         """Counts of the current stage."""
         return self.stages[-1]
 
-    @property
-    def total(self) -> Arms:
-        """Counts of all stages, for display only."""
-        return Arms(
-            np.add.reduce([arms.events for arms in self.stages]),
-            np.add.reduce([arms.of for arms in self.stages]),
-            np.add.reduce([arms.base_events for arms in self.stages]),
-            np.add.reduce([arms.base_of for arms in self.stages]),
-        )
 
-
-def hypotheses(contract: Contract, clause: Clause, evidence: Sequence[StageCounts]) -> Hypotheses:
+def hypotheses(contract: Contract, clause: Clause, evidence: Sequence[StageCounts], design_effect: float) -> Hypotheses:
     """Return what *clause* judges; the last of *evidence* is the current stage, in which it is judged."""
     judged = [stage for stage in evidence if clause.judged_in(stage.kind)]
     blocks = [_block(clause.metric, OVERALL_DIMENSION, judged, frozenset({OVERALL}))]
@@ -73,7 +66,8 @@ def hypotheses(contract: Contract, clause: Clause, evidence: Sequence[StageCount
     return Hypotheses(
         parts=tuple(part for parts, _ in blocks for part in parts),
         expected=np.concatenate(expected),
-        stages=tuple(Arms(*stage.T) for stage in columns),
+        counted=Arms(*columns.sum(axis=0).T),
+        stages=tuple(Arms(*stage.T) for stage in columns / design_effect),
         seconds=evidence[-1].seconds,
     )
 

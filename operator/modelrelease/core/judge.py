@@ -11,8 +11,9 @@ to exclude a harm, from what was counted in the current stage alone; that needs 
 The budget covers one family of clauses per action: those that roll back, those that hold, those that warn.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import numpy as np
@@ -53,6 +54,7 @@ class _Assessment:
         log_e: Evidence of harm.
         blamed: Harm is proved in this very slice.
         assured: The harm that a pass excludes is excluded, or no proof is asked for.
+        seconds_left: Until it is assured at the present rates and traffic; infinite when it will not be.
         seen: The current stage has counts in every arm that the clause needs.
         thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones.
         rest_assured: The thin slices together are assured.
@@ -66,6 +68,7 @@ class _Assessment:
     log_e: FloatArray
     blamed: BoolArray
     assured: BoolArray
+    seconds_left: FloatArray
     seen: BoolArray
     thin: BoolArray
     rest_assured: bool
@@ -77,7 +80,12 @@ class _Assessment:
 
 
 def judge(
-    contract: Contract, evidence: tuple[StageCounts, ...], *, error_budget: float, has_baseline: bool
+    contract: Contract,
+    evidence: tuple[StageCounts, ...],
+    *,
+    error_budget: float,
+    has_baseline: bool,
+    design_effect: float = 1.0,
 ) -> GateVerdict:
     """
     Return the verdict on the gate of the current stage, the last of *evidence*.
@@ -87,6 +95,8 @@ def judge(
         evidence: Counts by stage; harm is looked for in all of them, a pass rests on the current one alone.
         error_budget: Chance of one false breach in the whole release, a fraction in (0, 1).
         has_baseline: Whether there is a stable revision; without one, only absolute clauses are judged.
+        design_effect: How many requests tell no more than one, because they come in bursts; at least 1. All counts are
+            divided by it before they are judged, none before it is shown.
     """
     kind = evidence[-1].kind
     in_stage = [clause for clause in contract.clauses if clause.judged_in(kind)]
@@ -94,7 +104,12 @@ def judge(
     if not clauses:
         return _nothing_judged(kind, compared=bool(in_stage))
     shares = _shares(contract, has_baseline=has_baseline)
-    found = [_assess(contract, clause, evidence, shares[clause.name], error_budget) for clause in clauses]
+    found = [
+        _assess(
+            contract, clause, hypotheses(contract, clause, evidence, design_effect), shares[clause.name], error_budget
+        )
+        for clause in clauses
+    ]
     broken = _broken(found, error_budget)
     verdicts = tuple(_clause_verdict(it, broken=it.clause.name in broken, budget=error_budget) for it in found)
     return _gate_verdict(verdicts)
@@ -107,7 +122,7 @@ def _nothing_judged(kind: str, *, compared: bool) -> GateVerdict:
         if compared
         else f"no clause of the contract is judged in a {kind} stage"
     )
-    return GateVerdict(Outcome.INCONCLUSIVE, None, reason, message, (), (), "")
+    return GateVerdict(Outcome.INCONCLUSIVE, None, reason, message, (), (), "", None)
 
 
 def action(clause: Clause) -> OnBreach:
@@ -127,11 +142,8 @@ def _shares(contract: Contract, *, has_baseline: bool) -> Mapping[str, float]:
 # One clause in numbers.
 
 
-def _assess(
-    contract: Contract, clause: Clause, evidence: Sequence[StageCounts], share: float, budget: float
-) -> _Assessment:
+def _assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, budget: float) -> _Assessment:
     metric = contract.metric(clause.metric)
-    hyp = hypotheses(contract, clause, evidence)
     base_rate = _overall_base_rate(hyp)
     question = harm(clause, metric, base_rate)
     weight = share * _weights(hyp)
@@ -140,9 +152,10 @@ def _assess(
     if clause.needs_baseline:
         seen &= hyp.current.base_of > 0
     overall, each = (exclusion(clause, metric, base_rate, overall=whole) for whole in (True, False))
-    slices = hyp.current.take(slice(1, None))
+    whole, slices = hyp.current.take(slice(0, 1)), hyp.current.take(slice(1, None))
     thin = _thin(clause, hyp)
-    rest = hyp.current.take(thin)
+    rest = hyp.current.take(thin).summed()
+    needed = np.concatenate([traffic_needed(overall, whole), traffic_needed(each, slices)])
     return _Assessment(
         clause=clause,
         hyp=hyp,
@@ -151,10 +164,11 @@ def _assess(
         share=share,
         log_e=log_e,
         blamed=np.log(weight) + log_e >= np.log(1 / budget),
-        assured=np.concatenate([excludes(overall, hyp.current.take(slice(0, 1))), excludes(each, slices)]) & seen,
+        assured=(needed <= 1) & seen,
+        seconds_left=np.where(seen, (needed - 1) * hyp.seconds, np.inf),
         seen=seen,
         thin=thin,
-        rest_assured=bool(_small(clause, rest.summed(), hyp.current)[0] or excludes(each, rest.summed())[0]),
+        rest_assured=bool(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
     )
 
 
@@ -177,7 +191,7 @@ def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
 
 
 def _overall_base_rate(hyp: Hypotheses) -> float:
-    total = hyp.total
+    total = hyp.counted
     return float(total.base_events[0] / total.base_of[0]) if total.base_of[0] > 0 else 0.0
 
 
@@ -212,6 +226,30 @@ def excludes(question: Question | None, current: Arms) -> BoolArray:
         log_e = log_evidence(question.engine, (current,), side.bound, -side.sign, question.bet, PASS_LEVEL)
         result &= log_e >= np.log(1 / PASS_LEVEL)
     return result
+
+
+_MOST_TRAFFIC: Final = 1e4
+
+
+def traffic_needed(question: Question | None, current: Arms) -> FloatArray:
+    """
+    Return how many times the traffic so far excludes the harm at the present rates ``(n,)``; 1 when it is excluded now.
+
+    Infinite when even ten thousand times as much would not do: the rates are too near to harm, or beyond it.
+    """
+    if not current.of.size:
+        return np.ones(0)
+    least, most = np.zeros(current.of.shape), np.full(current.of.shape, np.log(_MOST_TRAFFIC))
+    possible = excludes(question, current.scaled(_MOST_TRAFFIC))
+    for _ in range(_HALVINGS):
+        middle = (least + most) / 2
+        enough = excludes(question, current.scaled(np.exp(middle)))
+        least, most = np.where(enough, least, middle), np.where(enough, middle, most)
+    return np.where(excludes(question, current), 1.0, np.where(possible, np.exp(most), np.inf))
+
+
+_HALVINGS: Final = 10
+"""Enough to tell how much longer to one percent."""
 
 
 # The gate.
@@ -252,7 +290,14 @@ def _gate_verdict(verdicts: tuple[ClauseVerdict, ...]) -> GateVerdict:
         clauses=verdicts,
         blame=tuple(_blamed(worst, on_breach)),
         worst=worst_line(worst),
+        eta=latest(verdict.eta for verdict in binding if verdict.outcome is Outcome.INCONCLUSIVE),
     )
+
+
+def latest(etas: Iterable[timedelta | None]) -> timedelta | None:
+    """Return the latest; None when there is none, or when one will not come."""
+    known = list(etas)
+    return None if None in known else max((eta for eta in known if eta is not None), default=None)
 
 
 _SEVERITY: Final = (OnBreach.ROLLBACK, OnBreach.HOLD, OnBreach.WARN)
@@ -297,12 +342,16 @@ def _clause_verdict(it: _Assessment, *, broken: bool, budget: float) -> ClauseVe
     parts = [_slice_verdict(it, index, low[index], high[index]) for index in range(len(it.hyp.parts))]
     outcome, reason = _clause_outcome(it, parts, broken=broken)
     slices = tuple(sorted(parts[1:], key=_worst_slice_first))
+    asked = [
+        part for part, thin in zip(parts, it.thin, strict=True) if not thin and part.outcome is Outcome.INCONCLUSIVE
+    ]
     return ClauseVerdict(
         clause=it.clause.name,
         metric=it.clause.metric,
         outcome=outcome,
         reason=reason,
-        message=clause_message(it.clause, outcome, reason, parts[0], slices),
+        message=clause_message(it.clause, outcome, reason, parts[0], slices, asked),
+        eta=latest(part.eta for part in asked) if outcome is Outcome.INCONCLUSIVE else None,
         limit=it.clause.margin.text,
         unit=unit_of(it.clause),
         absolute=not it.clause.needs_baseline,
@@ -333,7 +382,7 @@ def _clause_outcome(it: _Assessment, parts: Sequence[SliceVerdict], *, broken: b
 
 
 def _slice_verdict(it: _Assessment, index: int, low: float, high: float) -> SliceVerdict:
-    total = it.hyp.total
+    total = it.hyp.counted
     baseline = _rate(total.base_events[index], total.base_of[index])
     candidate = _rate(total.events[index], total.of[index])
     change = _change(it.question, baseline, candidate)
@@ -350,7 +399,17 @@ def _slice_verdict(it: _Assessment, index: int, low: float, high: float) -> Slic
         events=(float(total.base_events[index]), float(total.events[index])),
         of=(float(total.base_of[index]), float(total.of[index])),
         log_e=float(it.log_e[index]),
+        eta=_eta(it, index) if outcome is Outcome.INCONCLUSIVE else None,
     )
+
+
+def _eta(it: _Assessment, index: int) -> timedelta | None:
+    seconds = float(it.seconds_left[index])
+    return timedelta(seconds=round(seconds)) if 0 < seconds < _CALENDAR else None
+
+
+_CALENDAR: Final = timedelta(days=3650).total_seconds()
+"""Later than this is never."""
 
 
 def _slice_outcome(it: _Assessment, index: int) -> tuple[Outcome, Reason]:

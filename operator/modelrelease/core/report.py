@@ -6,7 +6,7 @@ missing.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from modelrelease.api.contract import Clause
@@ -71,9 +71,14 @@ def unit_of(clause: Clause) -> Unit:
 
 
 def clause_message(
-    clause: Clause, outcome: Outcome, reason: Reason, overall: SliceVerdict, slices: Sequence[SliceVerdict]
+    clause: Clause,
+    outcome: Outcome,
+    reason: Reason,
+    overall: SliceVerdict,
+    slices: Sequence[SliceVerdict],
+    doubtful: Sequence[SliceVerdict],
 ) -> str:
-    """Return what a clause found, for people; *slices* are worst first."""
+    """Return what a clause found, for people; *slices* are worst first, *doubtful* ones keep it from passing."""
     match outcome:
         case Outcome.BREACH:
             return _broken(clause, overall, slices)
@@ -82,7 +87,7 @@ def clause_message(
             thin = f"; {_number(alone)} with little traffic only together" if alone else ""
             return f"clause {clause.name} holds in {_where([overall, *slices])}{thin}"
         case Outcome.INCONCLUSIVE:
-            return _doubtful(clause, reason, overall, slices)
+            return _doubtful(clause, reason, overall, slices, doubtful)
 
 
 def _broken(clause: Clause, overall: SliceVerdict, slices: Sequence[SliceVerdict]) -> str:
@@ -115,7 +120,13 @@ def _apart(margin: str) -> str:
     return margin.replace("%", " %").replace("pp", " pp")
 
 
-def _doubtful(clause: Clause, reason: Reason, overall: SliceVerdict, slices: Sequence[SliceVerdict]) -> str:
+def _doubtful(
+    clause: Clause,
+    reason: Reason,
+    overall: SliceVerdict,
+    slices: Sequence[SliceVerdict],
+    doubtful: Sequence[SliceVerdict],
+) -> str:
     if overall.reason is Reason.NO_DATA:
         arm = _silent_arm(clause, overall)
         return f"clause {clause.name}: metric {clause.metric} has no data in {arm}"
@@ -125,13 +136,30 @@ def _doubtful(clause: Clause, reason: Reason, overall: SliceVerdict, slices: Seq
     if silent:
         where = "; ".join(f"{_place(part)} in {_silent_arm(clause, part)}" for part in silent[:_NAMED])
         return f"clause {clause.name}: expected slices are silent: {where}{_and_more(silent)}"
-    doubtful = [part for part in (overall, *slices) if part.outcome is Outcome.INCONCLUSIVE]
-    where = ", ".join(
-        f"{_place(part)} ({change(part, unit_of(clause), absolute=not clause.needs_baseline)}, "
-        f"{count(part.events[1])} events of {count(part.of[1])})"
-        for part in doubtful[:_NAMED]
-    )
-    return f"clause {clause.name}: harm is neither proved nor excluded in {where}{_and_more(doubtful)}"
+    if not doubtful:
+        return f"clause {clause.name}: harm is not excluded in the slices with little traffic taken together"
+    slowest = sorted(doubtful, key=lambda part: (part.eta is not None, -(part.eta or timedelta(0)), str(part.part)))
+    where = "; ".join(_doubt(clause, part) for part in slowest[:_NAMED])
+    return f"clause {clause.name}: harm is neither proved nor excluded in {where}{_and_more(slowest)}"
+
+
+def _doubt(clause: Clause, part: SliceVerdict) -> str:
+    moved = change(part, unit_of(clause), absolute=not clause.needs_baseline)
+    seen = f"{count(part.events[1])} events of {count(part.of[1])}"
+    return f"{_place(part)} ({moved}, {seen}{_eta(part)})"
+
+
+def _eta(part: SliceVerdict) -> str:
+    return f", about {span(part.eta)} more" if part.eta else ""
+
+
+def span(length: timedelta) -> str:
+    """Return a length of time as people say it, in one unit: ``40 min``."""
+    seconds = length.total_seconds()
+    for unit, name in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
 
 
 def _silent_arm(clause: Clause, part: SliceVerdict) -> str:

@@ -7,6 +7,7 @@ nothing is Inconclusive, because nothing was seen.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from modelrelease.api.contract import OnBreach
 from modelrelease.api.quantities import Unit
@@ -35,6 +36,7 @@ class SliceVerdict:
         low, high: Interval of *change* that holds at every look, at the clause's level.
         events, of: Counts (baseline, candidate), summed over the stages for display only.
         log_e: Natural logarithm of the e-value against "the clause holds here", summed over stages.
+        eta: How much longer until it is assured, at the present rates and traffic; None when that is not in sight.
     """
 
     part: Slice
@@ -48,6 +50,7 @@ class SliceVerdict:
     events: tuple[float, float]
     of: tuple[float, float]
     log_e: float
+    eta: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class ClauseVerdict:
         overall: All traffic.
         slices: Every slice judged, worst first (breaches, then by evidence).
         log_e: Weighted mean of the clause's e-values, as a logarithm.
+        eta: How much longer until everything that must be assured is; None when that is not to be expected.
     """
 
     clause: str
@@ -79,6 +83,7 @@ class ClauseVerdict:
     overall: SliceVerdict | None
     slices: tuple[SliceVerdict, ...]
     log_e: float
+    eta: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class GateVerdict:
         clauses: One verdict per judged clause, in the contract's order.
         blame: What is proved broken, worst first.
         worst: The worst slice in one line, such as ``block-rate country=FR +41% (limit 5%)``; "" if nothing is known.
+        eta: How much longer an inconclusive gate takes; None when that is not to be expected.
     """
 
     outcome: Outcome
@@ -110,6 +116,7 @@ class GateVerdict:
     clauses: tuple[ClauseVerdict, ...]
     blame: tuple[Blame, ...]
     worst: str
+    eta: timedelta | None = None
 
 
 Finding = GateVerdict | MetricsUnavailable
