@@ -1,0 +1,270 @@
+"""The chart: what it renders, what it refuses, and that the real API server takes it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from modelrelease.config import Settings
+from tests.apiserver import Cluster
+from tests.chart.conftest import CHART, URL, Helm, Objects
+
+Rendered = Callable[..., Objects]
+
+NAME = "modelrelease-operator"
+ALL = "get list watch create patch delete"
+
+IN_NAMESPACES = {
+    ("modelrelease.dev", "modelreleases"): "get list watch",
+    ("modelrelease.dev", "modelreleases/status"): "patch",
+    ("apps", "deployments"): ALL,
+    ("apps", "controllerrevisions"): "get list create delete",
+    ("", "services"): ALL,
+    ("gateway.networking.k8s.io", "httproutes"): ALL,
+    ("events.k8s.io", "events"): "create",
+}
+EVERYWHERE = {
+    ("gateway.networking.k8s.io", "gateways"): "get",
+    ("gateway.networking.k8s.io", "gatewayclasses"): "get",
+}
+VARIANTS = {
+    "default": [],
+    "two namespaces": ["watchNamespaces={fraud,loans}"],
+    "a guarded Prometheus": ["prometheus.tokenSecret.name=token", "prometheus.caConfigMap.name=authorities"],
+    "everything": [
+        "image.repository=registry.example.com/modelrelease-operator",
+        "image.tag=1.2.3",
+        "image.pullPolicy=Always",
+        "imagePullSecrets[0].name=registry",
+        "prometheus.scrapeInterval=15s",
+        "log.format=text",
+        "log.level=debug",
+        "resources.limits.memory=1Gi",
+        "nodeSelector.pool=system",
+        "tolerations[0].key=system",
+        "tolerations[0].operator=Exists",
+    ],
+}
+
+
+def _rights(role: dict[str, Any]) -> dict[tuple[str, str], str]:
+    return {
+        (group, resource): " ".join(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def _pod(objects: Objects) -> dict[str, Any]:
+    spec: dict[str, Any] = objects[f"Deployment system/{NAME}"]["spec"]["template"]["spec"]
+    return spec
+
+
+def _environment(objects: Objects) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in _pod(objects)["containers"][0]["env"]}
+
+
+def test_lint(helm: Helm):
+    """Helm finds nothing to complain about."""
+    done = helm("lint", str(CHART), "--strict", f"--set=prometheus.url={URL}")
+
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout
+
+
+def test_rights_in_all_namespaces(rendered: Rendered):
+    """One ClusterRole with exactly what the operator does."""
+    objects = rendered()
+
+    assert _rights(objects[f"ClusterRole {NAME}"]) == IN_NAMESPACES | EVERYWHERE
+    assert not any(title.startswith(("Role ", "RoleBinding ")) for title in objects)
+
+
+def test_rights_in_some_namespaces(rendered: Rendered):
+    """A Role in each namespace; beyond them Gateways and their classes can be read, and nothing else."""
+    objects = rendered("watchNamespaces={fraud,loans}")
+
+    assert _rights(objects[f"ClusterRole {NAME}"]) == EVERYWHERE
+    for namespace in ("fraud", "loans"):
+        assert _rights(objects[f"Role {namespace}/{NAME}"]) == IN_NAMESPACES
+        binding = objects[f"RoleBinding {namespace}/{NAME}"]
+        assert binding["roleRef"]["name"] == NAME
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": NAME, "namespace": "system"}]
+    assert _environment(objects)["MODELRELEASE_WATCH_NAMESPACES"] == "fraud,loans"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_operator_understands_its_environment(rendered: Rendered, variant: str, monkeypatch: pytest.MonkeyPatch):
+    """Every variable is one that the operator reads, and its value is one that it takes."""
+    environment = _environment(rendered(*VARIANTS[variant]))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    settings = Settings()
+
+    assert str(settings.prometheus_url).rstrip("/") == URL
+    known = {f"MODELRELEASE_{name}".upper() for name in Settings.model_fields}
+    assert environment.keys() <= known
+
+
+def test_the_pod_may_do_nothing_else(rendered: Rendered):
+    """Not root, nothing to write but /tmp, no capability, the runtime's system calls."""
+    pod = _pod(rendered())
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 65532
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_one_writer_that_is_asked_how_it_is(rendered: Rendered):
+    """Two operators never run at once; the kubelet asks the operator's own ports."""
+    objects = rendered()
+    deployment = objects[f"Deployment system/{NAME}"]["spec"]
+    container = _pod(objects)["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    assert ports == {
+        "probes": Settings.model_fields["probe_port"].default,
+        "metrics": Settings.model_fields["metrics_port"].default,
+    }
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "probes"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "probes"}
+    assert objects[f"Service system/{NAME}-metrics"]["spec"]["ports"][0]["targetPort"] == "metrics"
+
+
+def test_files_for_a_guarded_prometheus(rendered: Rendered):
+    """Token and authorities are mounted where the variables say."""
+    objects = rendered("prometheus.tokenSecret.name=token", "prometheus.caConfigMap.name=authorities")
+    environment = _environment(objects)
+    pod = _pod(objects)
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+
+    assert environment["MODELRELEASE_PROMETHEUS_TOKEN_FILE"] == f"{mounts['prometheus-token']}/token"
+    assert environment["MODELRELEASE_PROMETHEUS_CA_FILE"] == f"{mounts['prometheus-ca']}/ca.crt"
+    assert volumes["prometheus-token"]["secret"] == {"secretName": "token"}
+    assert volumes["prometheus-ca"]["configMap"] == {"name": "authorities"}
+
+
+def test_pod_monitor(rendered: Rendered):
+    """Off by default; else it copies the labels that tell the arms apart, as the README says for all others."""
+    assert not any(title.startswith("PodMonitor") for title in rendered())
+
+    monitor = rendered("podMonitor.enabled=true", "podMonitor.labels.release=stack")[
+        f"PodMonitor system/{NAME}-model-servers"
+    ]
+    rules = monitor["spec"]["podMetricsEndpoints"][0]["relabelings"]
+
+    assert monitor["metadata"]["labels"]["release"] == "stack"
+    assert monitor["spec"]["namespaceSelector"] == {"any": True}
+    assert {rule["targetLabel"] for rule in rules} == {"release", "revision"}
+    example = (CHART / "README.md").read_text().split("```yaml")[1].split("```")[0]
+    assert [
+        {"sourceLabels": rule["source_labels"], "targetLabel": rule["target_label"]}
+        for rule in yaml.safe_load(example)["relabel_configs"]
+    ] == rules
+
+
+def test_the_readme_names_every_value():
+    """A value without a word about it is a value that nobody finds."""
+    readme = (CHART / "README.md").read_text()
+
+    for name in yaml.safe_load((CHART / "values.yaml").read_text()):
+        assert f"`{name}" in readme, name
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (
+            ["prometheus.url="],
+            "prometheus.url is required: the address of your Prometheus, such as --set prometheus.url=",
+        ),
+        (["prometheus.url=prometheus:9090"], "prometheus/url"),
+        (["prometheus.urll=x"], "urll"),
+        (["replicas=2"], "replicas"),
+        (["log.level=verbose"], "log/level"),
+        (["log.format=xml"], "log/format"),
+        (["image.pullPolicy=Sometimes"], "image/pullPolicy"),
+        (["prometheus.scrapeInterval=15"], "prometheus/scrapeInterval"),
+        (["watchNamespaces=fraud"], "watchNamespaces"),
+        (["watchNamespaces={Fraud}"], "watchNamespaces/0"),
+        (["watchNamespaces={fraud,fraud}"], "watchNamespaces"),
+        (["podMonitor.enabled=perhaps"], "podMonitor/enabled"),
+        (["prometheus.tokenSecret.name=My_Secret"], "prometheus/tokenSecret/name"),
+    ],
+)
+def test_bad_values_are_refused(helm: Helm, values: list[str], says: str):
+    """The schema names the value."""
+    settings = [f"--set={value}" for value in (f"prometheus.url={URL}", *values)]
+
+    done = helm("template", "modelrelease", str(CHART), *settings)
+
+    assert done.returncode != 0
+    assert says in done.stderr
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_api_server_takes_it(rendered: Rendered, cluster: Cluster, variant: str):
+    """Every rendered object passes strict validation."""
+    for name in ("system", "fraud", "loans"):
+        cluster.kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    objects = rendered(*VARIANTS[variant])
+
+    taken = cluster.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-",
+        given={"apiVersion": "v1", "kind": "List", "items": list(objects.values())},
+    )  # fmt: skip
+
+    assert len(taken.split()) == len(objects)
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("variant", ["default", "two namespaces"])
+def test_the_operator_may_what_it_does(rendered: Rendered, cluster: Cluster, variant: str):
+    """The API server itself says yes to each right where it is needed, and no to what was not asked for."""
+    for name in ("system", "fraud", "loans"):
+        cluster.kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    objects = rendered(*VARIANTS[variant])
+    rbac = [body for title, body in objects.items() if title.split()[0].endswith(("Role", "Binding"))]
+    cluster.kubectl("apply", "--server-side", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": rbac})
+
+    try:
+        for (group, resource), verbs in IN_NAMESPACES.items():
+            for verb in verbs.split():
+                assert _allowed(cluster, "fraud", group, resource, verb), (group, resource, verb)
+        assert _allowed(cluster, "elsewhere", "gateway.networking.k8s.io", "gateways", "get")
+        assert _allowed(cluster, "other", "modelrelease.dev", "modelreleases", "list") is (variant == "default")
+        for group, resource, verb in [
+            ("modelrelease.dev", "modelreleases", "patch"),
+            ("", "secrets", "get"),
+            ("", "pods", "list"),
+            ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
+            ("coordination.k8s.io", "leases", "get"),
+        ]:
+            assert not _allowed(cluster, "fraud", group, resource, verb), (group, resource, verb)
+    finally:
+        given = {"apiVersion": "v1", "kind": "List", "items": rbac}
+        cluster.kubectl("delete", "--ignore-not-found", "-f", "-", given=given)
+
+
+def _allowed(cluster: Cluster, namespace: str, group: str, resource: str, verb: str) -> bool:
+    name, _, subresource = resource.partition("/")
+    attributes = {"group": group, "resource": name, "subresource": subresource, "verb": verb, "namespace": namespace}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": f"system:serviceaccount:system:{NAME}", "resourceAttributes": attributes},
+    }
+    answer = json.loads(cluster.kubectl("create", "-f", "-", "-o", "json", given=review))
+    return bool(answer["status"]["allowed"])
