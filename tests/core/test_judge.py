@@ -373,7 +373,7 @@ def test_there_is_no_eta_when_waiting_does_not_help(candidate):
 
 
 def test_the_gate_waits_for_its_slowest_slice():
-    countries = {**HEALTHY, "MT": ((60, 3000), (60, 3000)), "LU": ((54, 3000), (54, 3000))}
+    countries = {**HEALTHY, "MT": ((66, 3000), (66, 3000)), "LU": ((58, 3000), (58, 3000))}
     verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries=countries))
     assert verdict.eta == slice_of(verdict, "LU").eta > slice_of(verdict, "MT").eta
     assert verdict.message.index("country=LU") < verdict.message.index("country=MT")
