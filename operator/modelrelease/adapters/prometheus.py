@@ -1,0 +1,376 @@
+"""
+Asking Prometheus. What goes wrong is a value with a sentence for whoever is on call: never an exception, never a part.
+
+    questions of a tick, each once -> pool of a few threads -> PrometheusConnect -> a session that refuses what is not
+    one whole, plain answer: errors, warnings, redirects, pages of HTML, endless bodies
+
+The library asks; it has no retries here (the next tick is the retry), and always a timeout. It would drop the warnings
+of an answer, so the session that it is given looks at the whole JSON first.
+Counts of finished stages do not change, so they are kept. A server that fails several times in a row is left alone for
+a while.
+"""
+
+import asyncio
+import io
+import json
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
+
+from modelrelease.api.parse import Release
+from modelrelease.core.counts import Evidence, MetricsUnavailable, StageCounts
+from modelrelease.core.queries import (
+    Query,
+    Sample,
+    StageQueries,
+    StageWindow,
+    Vector,
+    stage_counts,
+    stage_queries,
+    stale,
+)
+
+CONNECT_SECONDS: Final = 3.0
+READ_SECONDS: Final = 10.0
+SERVER_SECONDS: Final = 8.0
+MOST_BYTES: Final = 10_000_000
+MOST_KEPT_ROWS: Final = 200_000
+
+_FAILURES_TO_OPEN: Final = 3
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 15.0
+_SHOWN: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusSettings:
+    """
+    Where Prometheus is and how to ask it; from the operator's configuration, never from a ModelRelease.
+
+    Attributes:
+        url: Address, such as ``http://prometheus.monitoring:9090``; a path in front of ``/api`` may follow.
+        scrape_interval: How often the model servers are scraped.
+        lag: Evidence younger than this is not asked for. None is needed for right counts: only samples are counted,
+            and one that comes late is in the next answer. For stores that many writers feed.
+        token_file: File with a bearer token, read for every question because tokens rotate.
+        ca_file: PEM file with the authorities that may have signed the server's certificate; None for the usual ones.
+        client_certificate, client_key: PEM files by which the operator identifies itself.
+        concurrency: Most questions in flight, for all releases together.
+    """
+
+    url: str
+    scrape_interval: timedelta = timedelta(seconds=5)
+    lag: timedelta = timedelta(0)
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    concurrency: int = 4
+
+
+class PrometheusReader:
+    """Reads the counts that gates are judged on."""
+
+    def __init__(
+        self,
+        settings: PrometheusSettings,
+        *,
+        on_bad_sample: Callable[[int], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Ask nothing yet; *on_bad_sample* is told how many samples of an answer were no counts."""
+        self._settings = settings
+        self._on_bad_sample = on_bad_sample
+        self._breaker = _Breaker(clock=clock, jitter=jitter)
+        self._finished = _Finished()
+        self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="prometheus")
+        self._thread = threading.local()
+
+    async def read(
+        self, release: Release, windows: Sequence[StageWindow], baseline: str | None, candidate: str
+    ) -> Evidence:
+        """
+        Return the counts of every stage in *windows*, the current one last, or why they cannot be had.
+
+        Args:
+            release: Whose contract says what to count.
+            windows: The stages so far; all but the last have ended.
+            baseline: Revision of the first column; None at an initial release leaves it 0.
+            candidate: Revision of the second column.
+        """
+        asked = [stage_queries(release, it, baseline, candidate, lag=self._settings.lag) for it in windows]
+        finished = {it: known for it in asked[:-1] if (known := self._finished.get(it))}
+        answers = await self._answers([it for it in asked if it not in finished])
+        if isinstance(answers, MetricsUnavailable):
+            return answers
+        evidence: list[StageCounts] = []
+        for it in asked:
+            counts = finished[it] if it in finished else self._understood(it, answers)
+            if isinstance(counts, MetricsUnavailable):
+                return counts
+            evidence.append(counts)
+        for it, counts in zip(asked[:-1], evidence[:-1], strict=True):
+            self._finished.put(it, counts)
+        if asked and (newest := asked[-1].newest):
+            problem = stale(asked[-1], evidence[-1], answers[newest], self._settings.scrape_interval)
+            return problem or tuple(evidence)
+        return tuple(evidence)
+
+    def close(self) -> None:
+        """Let go of the threads; questions in flight end by their timeouts."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _answers(self, asked: Sequence[StageQueries]) -> dict[Query, Vector] | MetricsUnavailable:
+        """Return the answer to every question, or the first thing that went wrong."""
+        distinct = {query for it in asked for query in it.queries}
+        distinct |= {newest for it in asked[-1:] if (newest := it.newest)}
+        queries = sorted(distinct, key=lambda query: (query.at, query.text))
+        loop = asyncio.get_running_loop()
+        answers = await asyncio.gather(*(loop.run_in_executor(self._pool, self._ask, query) for query in queries))
+        answered: dict[Query, Vector] = {}
+        for query, answer in zip(queries, answers, strict=True):
+            if isinstance(answer, MetricsUnavailable):
+                return answer
+            answered[query] = answer
+        return answered
+
+    def _understood(self, asked: StageQueries, answers: dict[Query, Vector]) -> StageCounts | MetricsUnavailable:
+        understood = stage_counts(asked, answers)
+        if isinstance(understood, MetricsUnavailable):
+            return understood
+        counts, bad = understood
+        if bad:
+            self._on_bad_sample(bad)
+        return counts
+
+    # In a thread of the pool.
+
+    def _ask(self, query: Query) -> Vector | MetricsUnavailable:
+        if message := self._breaker.refuses():
+            return MetricsUnavailable(f"Prometheus at {self._settings.url} {message}")
+        parameters = {"time": f"{query.at / 1000:.3f}", "timeout": f"{SERVER_SECONDS:g}s"}
+        try:
+            result = self._connection().custom_query(query.text, params=parameters)
+            vector = tuple(_sample(element) for element in result)
+        except _Unusable as error:
+            return self._failed(str(error), counts=error.servers_fault)
+        except requests.exceptions.RequestException as error:
+            return self._failed(_reason(error), counts=True)
+        except (PrometheusApiClientException, HTTPError, OSError, ValueError) as error:
+            return self._failed(f"cannot be asked: {error}", counts=False)
+        self._breaker.succeeded()
+        return vector
+
+    def _failed(self, message: str, *, counts: bool) -> MetricsUnavailable:
+        if counts:
+            self._breaker.failed(message)
+        return MetricsUnavailable(f"Prometheus at {self._settings.url} {message}")
+
+    def _connection(self) -> PrometheusConnect:
+        """Return this thread's connection: a requests session is not made for several threads."""
+        if not hasattr(self._thread, "connection"):
+            self._thread.connection = PrometheusConnect(
+                url=self._settings.url.rstrip("/"),
+                session=_session(self._settings),
+                auth=_Bearer(self._settings.token_file) if self._settings.token_file else None,
+                retry=Retry(total=0),
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+            )
+        connection: PrometheusConnect = self._thread.connection
+        return connection
+
+
+def _sample(element: dict[str, Any]) -> Sample:
+    """
+    Return one element of an instant vector; numbers come as strings, also NaN and +Inf.
+
+    Raises:
+        _Unusable: It is no plain number.
+    """
+    try:
+        return Sample(labels=element["metric"], value=float(element["value"][1]))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise _Unusable(f"gave something other than a counter: {str(element)[:_SHOWN]}") from error
+
+
+def _reason(error: requests.exceptions.RequestException) -> str:
+    match error:
+        case requests.exceptions.SSLError():
+            return f"has a certificate that is not trusted, or wants one: {error}"
+        case requests.exceptions.ConnectTimeout():
+            return f"cannot be connected to within {CONNECT_SECONDS:g} s"
+        case requests.exceptions.Timeout():
+            return f"did not answer within {READ_SECONDS:g} s"
+        case requests.exceptions.ConnectionError():
+            return f"cannot be reached: {error}"
+        case _:
+            return f"cannot be asked: {error}"
+
+
+# What an answer must be.
+
+
+class _Unusable(Exception):  # noqa: N818 - reads as what it is
+    """An answer that must not be used; *servers_fault* when asking again soon only makes it worse."""
+
+    def __init__(self, message: str, *, servers_fault: bool = False) -> None:
+        super().__init__(message)
+        self.servers_fault = servers_fault
+
+
+class _Bearer(AuthBase):
+    """The token as it is in its file now; being set, it also keeps requests from looking into ``.netrc``."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._file.read_text().strip()}"
+        return request
+
+
+def _session(settings: PrometheusSettings) -> requests.Session:
+    session = _CarefulSession()
+    # Address and credentials come from the operator's settings alone: no proxy, no .netrc of the environment.
+    session.trust_env = False
+    session.verify = str(settings.ca_file) if settings.ca_file else True
+    if settings.client_certificate:
+        certificate, key = settings.client_certificate, settings.client_key
+        session.cert = (str(certificate), str(key)) if key else str(certificate)
+    return session
+
+
+class _CarefulSession(requests.Session):
+    """Reads an answer with bounds on size and time, follows no redirect, and refuses what is not whole."""
+
+    def request(self, method: str | bytes, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]  # noqa: ANN401 - as requests has it
+        """
+        Return the answer if it is a whole instant vector.
+
+        Raises:
+            _Unusable: It is anything else.
+        """
+        deadline = time.monotonic() + CONNECT_SECONDS + READ_SECONDS
+        with super().request(method, url, **{**kwargs, "stream": True, "allow_redirects": False}) as response:
+            body = _bounded(response, deadline)
+        _check(response.status_code, body)
+        whole = requests.Response()
+        whole.status_code = response.status_code
+        whole.raw = io.BytesIO(body)
+        return whole
+
+
+def _bounded(response: requests.Response, deadline: float) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_content(65_536):
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise _Unusable(f"gave more than {MOST_BYTES // 1_000_000} MB: does a slice label have too many values?")
+        if time.monotonic() > deadline:
+            raise _Unusable(f"did not finish its answer within {READ_SECONDS:g} s", servers_fault=True)
+    return bytes(body)
+
+
+def _check(status: int, body: bytes) -> None:
+    broken = status >= 500 or status == 429
+    try:
+        answer = json.loads(body)
+    except ValueError as error:
+        # 503 is a query that took too long or was cancelled, 422 one that cannot be carried out; both come as JSON.
+        shown = body[:_SHOWN].decode(errors="replace")
+        raise _Unusable(f"answered {status} with no JSON: {shown!r}", servers_fault=broken) from error
+    if not isinstance(answer, dict):
+        raise _Unusable(f"answered {status} with JSON that is no object", servers_fault=broken)
+    if status != 200 or answer.get("status") != "success":
+        said = f"{answer.get('errorType', 'unknown')}: {answer.get('error', 'no reason given')}"
+        raise _Unusable(f"answered {status}: {said[:_SHOWN]}", servers_fault=broken)
+    if warnings := answer.get("warnings"):
+        raise _Unusable(f"gave an answer that may be partial, with warnings: {str(warnings)[:_SHOWN]}")
+    data = answer.get("data")
+    kind, result = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (None, None)
+    if kind != "vector" or not isinstance(result, list):
+        raise _Unusable(f"gave a result of type {kind!r}, wanted is 'vector'")
+
+
+# What is remembered between ticks.
+
+
+@dataclass(slots=True)
+class _Breaker:
+    """
+    Leaves a struggling server alone: after three failures in a row for a second, then twice as long, up to 15.
+
+    Half of each pause is random, so that many operators do not come back at once. Used by all threads of the pool.
+    """
+
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+    _failures: int = 0
+    _closed_at: float = 0.0
+    _last: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def refuses(self) -> str | None:
+        """Return why nothing is asked now; None when asking is fine."""
+        with self._lock:
+            left = self._closed_at - self.clock()
+            if self._failures < _FAILURES_TO_OPEN or left <= 0:
+                return None
+            return f"is left alone for {left:.1f} s after {self._failures} failures in a row; the last: {self._last}"
+
+    def failed(self, message: str) -> None:
+        """Note a failure."""
+        with self._lock:
+            self._failures += 1
+            self._last = message
+            over = self._failures - _FAILURES_TO_OPEN
+            if over >= 0:
+                pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(over, 10), _LONGEST_PAUSE_SECONDS)
+                self._closed_at = self.clock() + pause * (0.5 + 0.5 * self.jitter())
+
+    def succeeded(self) -> None:
+        """Note that the server answers."""
+        with self._lock:
+            self._failures = 0
+
+
+@dataclass(slots=True)
+class _Finished:
+    """Counts of finished stages by what was asked; the longest unused go first when there are too many rows."""
+
+    _counts: OrderedDict[StageQueries, StageCounts] = field(default_factory=OrderedDict)
+    _rows: int = 0
+
+    def get(self, asked: StageQueries) -> StageCounts | None:
+        """Return what was kept."""
+        if asked not in self._counts:
+            return None
+        self._counts.move_to_end(asked)
+        return self._counts[asked]
+
+    def put(self, asked: StageQueries, counts: StageCounts) -> None:
+        """Keep *counts*."""
+        if asked in self._counts:
+            return
+        self._counts[asked] = counts
+        self._rows += _rows(counts)
+        while self._rows > MOST_KEPT_ROWS:
+            self._rows -= _rows(self._counts.popitem(last=False)[1])
+
+
+def _rows(counts: StageCounts) -> int:
+    return 1 + sum(len(it.slices) for it in counts.counts.values())
