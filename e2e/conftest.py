@@ -18,7 +18,7 @@ from e2e.cluster.paths import LOGS, REPOSITORY, STATE
 from e2e.install import install
 from e2e.world import FIRST, NAMESPACE, RELEASE, Kubectl, World, kubeconfig, loans, traffic, wait_until
 
-RATE = 120.0
+RATE = 150.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

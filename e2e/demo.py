@@ -24,12 +24,12 @@ from e2e.latency import seconds_to_route
 from e2e.watch import follow, route_log
 from e2e.world import BAD, FIRST, GOOD, NAMESPACE, RELEASE, Kubectl, Object, World, kubeconfig, loans, moment, traffic
 
-RATE = 120.0
+RATE = 150.0
 """Requests per second that the demo sends: real applications, replayed in order."""
 
 CANARY_ONLY: list[Object] = [
-    {"name": "canary-50", "canary": {"percent": 50}, "bake": "30s", "deadline": "10m"},
-    {"name": "full", "full": {}, "bake": "30s", "deadline": "10m"},
+    {"name": "canary-50", "canary": {"percent": 50}, "bake": "5m", "deadline": "15m"},
+    {"name": "full", "full": {}, "bake": "30s", "deadline": "15m"},
 ]
 
 
@@ -153,8 +153,8 @@ def farewell(console: Console, world: World) -> None:
         f"  kubectl -n {NAMESPACE} get mrel -w\n"
         f"  kubectl -n {NAMESPACE} describe mrel {RELEASE}\n"
         f"  kubectl -n {NAMESPACE} edit mrel {RELEASE}      # spec.model.version: {FIRST}, {GOOD}, {BAD}\n"
-        f"  python -m modelserver.traffic --url http://{world.gateway_address()}/decide --host loans.example.com "
-        "--rate 120 --seconds 600   # traffic has stopped with the demo\n"
+        f"  .venv/bin/python -m modelserver.traffic --url http://{world.gateway_address()}/decide --host loans.example.com "
+        "--rate 150 --seconds 600   # traffic has stopped with the demo\n"
         "  make demo-down      # remove every trace"
     )
 

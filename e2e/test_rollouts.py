@@ -8,7 +8,7 @@ from e2e.watch import route_log
 from e2e.world import BAD, FIRST, GOOD, World, loans, wait_until
 
 CANARY_ONLY = [
-    {"name": "canary-50", "canary": {"percent": 50}, "bake": "20s", "deadline": "15m"},
+    {"name": "canary-50", "canary": {"percent": 50}, "bake": "8m", "deadline": "15m"},
     {"name": "full", "full": {}, "bake": "20s", "deadline": "15m"},
 ]
 
