@@ -225,6 +225,21 @@ async def test_kinds_may_go_and_come_back(namespace, cluster, monkeypatch):
         cluster.install_releases()
 
 
+async def test_a_watch_that_ended_is_noticed(namespace, cluster, monkeypatch):
+    """A CRD that was replaced between two checks ends its watch; kopf would go on without, deaf for ever."""
+    monkeypatch.setattr("modelrelease.handlers.CHECK_SECONDS", 1000.0)
+    monkeypatch.setattr("modelrelease.handlers.RESTART_SECONDS", 0.5)
+    try:
+        async with watching(cluster, namespace, monkeypatch) as (diary, _):
+            await asyncio.sleep(2)
+            await _in_thread(cluster.kubectl, "delete", "crd", "modelreleases.modelrelease.dev")
+            await _in_thread(cluster.install_releases)
+            await _in_thread(cluster.create, _release(namespace))
+            await diary.until(lambda seen: ("radar", 1) in seen, seconds=30)
+    finally:
+        cluster.install_releases()
+
+
 async def test_all_namespaces(cluster, namespace, monkeypatch):
     """Without a list of namespaces every release of the cluster is looked after."""
     cluster.create(_release(namespace))
