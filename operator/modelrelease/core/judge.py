@@ -54,7 +54,7 @@ class _Assessment:
         log_e: Evidence of harm.
         blamed: Harm is proved in this very slice.
         assured: The harm that a pass excludes is excluded, or no proof is asked for.
-        seconds_left: Until it is assured at the present rates and traffic; infinite when it will not be.
+        traffic_needed: How many times the traffic so far assures it at the present rates; infinite when none does.
         seen: The current stage has counts in every arm that the clause needs.
         thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones.
         rest_assured: The thin slices together are assured.
@@ -68,7 +68,7 @@ class _Assessment:
     log_e: FloatArray
     blamed: BoolArray
     assured: BoolArray
-    seconds_left: FloatArray
+    traffic_needed: FloatArray
     seen: BoolArray
     thin: BoolArray
     rest_assured: bool
@@ -165,7 +165,7 @@ def _assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, b
         log_e=log_e,
         blamed=np.log(weight) + log_e >= np.log(1 / budget),
         assured=(needed <= 1) & seen,
-        seconds_left=np.where(seen, (needed - 1) * hyp.seconds, np.inf),
+        traffic_needed=np.where(seen, needed, np.inf),
         seen=seen,
         thin=thin,
         rest_assured=bool(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
@@ -404,7 +404,8 @@ def _slice_verdict(it: _Assessment, index: int, low: float, high: float) -> Slic
 
 
 def _eta(it: _Assessment, index: int) -> timedelta | None:
-    seconds = float(it.seconds_left[index])
+    times = float(it.traffic_needed[index])
+    seconds = (times - 1) * it.hyp.seconds if times < np.inf else np.inf
     return timedelta(seconds=round(seconds)) if 0 < seconds < _CALENDAR else None
 
 

@@ -1,0 +1,203 @@
+"""
+Reading a counts file: one row for each stage, metric, arm and slice.
+
+    stage,metric,arm,slice,events,of
+    canary-10,block-rate,baseline,,648,32400
+    canary-10,block-rate,candidate,,144,3600
+    canary-10,block-rate,candidate,country=FR,12,280
+
+An empty slice is all traffic. A column ``seconds`` may give how long the stage has lasted; then verdicts can say how
+much longer they need. What cannot be a count is refused here, with its place: in a file it is somebody's mistake.
+"""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import numpy as np
+
+from modelrelease.api.contract import Contract, SliceDimension
+from modelrelease.api.release import Stage
+from modelrelease.cli.problems import BadInput
+from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, Slice, SliceCounts, StageCounts
+
+COLUMNS: Final = ("stage", "metric", "arm", "slice", "events", "of")
+OPTIONAL: Final = ("seconds",)
+Arm = Literal["baseline", "candidate"]
+ARMS: Final[tuple[str, ...]] = get_args(Arm)
+Kind = Literal["shadow", "canary", "full"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+
+@dataclass(slots=True)
+class _StageRows:
+    """
+    Rows of one stage while the file is read.
+
+    Attributes:
+        kind: Kind of the stage.
+        seconds: Length of the stage; 0 when the file does not say.
+        counts: By (metric, dimension), slice and arm: events and of.
+    """
+
+    kind: Kind
+    seconds: float
+    counts: dict[tuple[str, str], dict[Slice, dict[str, tuple[float, float]]]] = field(default_factory=dict)
+
+
+class _RowProblem(Exception):  # noqa: N818 - a problem of the row
+    """What is wrong with a row, and in which column."""
+
+    def __init__(self, column: str, what: str) -> None:
+        super().__init__(what)
+        self.column = column
+
+
+def read_counts(path: Path, contract: Contract, stages: Sequence[Stage]) -> tuple[StageCounts, ...]:
+    """
+    Return the counts in the file at *path* by stage: in the order of *stages*, or as they first appear without any.
+
+    Raises:
+        BadInput: The file cannot be read, or a row cannot be used.
+    """
+    found: dict[str, _StageRows] = {}
+    problems: list[str] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            header = _header(next(rows, None), path)
+            for cells in rows:
+                if cells:
+                    problems += _add(cells, header, contract, stages, found, f"{path}:{rows.line_num}")
+    except OSError as error:
+        raise BadInput([f"{path}: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise BadInput([f"{path}: byte {error.start} is not UTF-8"]) from error
+    except csv.Error as error:
+        raise BadInput([f"{path}:{rows.line_num}: not CSV: {error}"]) from error
+    if problems:
+        raise BadInput(problems)
+    if not found:
+        raise BadInput([f"{path}:2: no rows; at least one is needed"])
+    planned = [stage.name for stage in stages] or list(found)
+    return tuple(_stage_counts(name, found[name]) for name in planned if name in found)
+
+
+def _header(cells: list[str] | None, path: Path) -> dict[str, int]:
+    """Return the place of each column, from 0."""
+    names = [cell.strip() for cell in cells or []]
+    allowed = f"allowed are {','.join(COLUMNS)} and, if you like, {','.join(OPTIONAL)}"
+    problems = [f"{path}:1: column {name!r} is missing; {allowed}" for name in COLUMNS if name not in names]
+    problems += [
+        f"{path}:1: column {name!r} is {'there twice' if name in COLUMNS + OPTIONAL else 'unknown'}; {allowed}"
+        for place, name in enumerate(names)
+        if name not in COLUMNS + OPTIONAL or name in names[:place]
+    ]
+    if problems:
+        raise BadInput(problems)
+    return {name: place for place, name in enumerate(names)}
+
+
+def _add(
+    cells: list[str],
+    header: Mapping[str, int],
+    contract: Contract,
+    stages: Sequence[Stage],
+    found: dict[str, _StageRows],
+    where: str,
+) -> Iterator[str]:
+    """Add one row to *found*, or yield what is wrong with it."""
+    if len(cells) != len(header):
+        yield f"{where}: {len(cells)} cells; as many as the header's {len(header)} columns are needed"
+        return
+    row = {name: cells[place].strip() for name, place in header.items()}
+    try:
+        _add_row(row, contract, stages, found)
+    except _RowProblem as problem:
+        yield f"{where}: column {header[problem.column] + 1} ({problem.column}): {problem}"
+
+
+def _add_row(row: Mapping[str, str], contract: Contract, stages: Sequence[Stage], found: dict[str, _StageRows]) -> None:
+    metric = _one_of("metric", row["metric"], [metric.name for metric in contract.metrics])
+    arm = _one_of("arm", row["arm"], ARMS)
+    dimension, part = _slice(row["slice"], contract)
+    events, of = _number("events", row["events"]), _number("of", row["of"])
+    if events > of:
+        raise _RowProblem("events", f"{row['events']} is more than of, {row['of']}; at most as many are allowed")
+    stage = _stage(row, contract, stages, found)
+    arms = stage.counts.setdefault((metric, dimension), {}).setdefault(part, {})
+    if arm in arms:
+        raise _RowProblem("slice", "stage, metric, arm and slice are those of an earlier row; each is allowed once")
+    arms[arm] = (events, of)
+
+
+def _stage(
+    row: Mapping[str, str], contract: Contract, stages: Sequence[Stage], found: dict[str, _StageRows]
+) -> _StageRows:
+    name, seconds = row["stage"], _number("seconds", row.get("seconds") or "0")
+    if name not in found:
+        found[name] = _StageRows(_kind(name, contract, stages), seconds)
+    elif found[name].seconds != seconds:
+        raise _RowProblem("seconds", f"stage {name!r} lasts {found[name].seconds:g} in an earlier row; one is allowed")
+    return found[name]
+
+
+def _kind(name: str, contract: Contract, stages: Sequence[Stage]) -> Kind:
+    """Return the kind of a stage: the release's, else what its name begins with."""
+    if stages:
+        _one_of("stage", name, [stage.name for stage in stages])
+        return next(stage for stage in stages if stage.name == name).kind.value
+    if kind := next((kind for kind in KINDS if name.startswith(kind)), None):
+        return kind
+    if not name or any(clause.stages for clause in contract.clauses):
+        raise _RowProblem("stage", f"{name!r} does not tell its kind; begin with shadow, canary or full")
+    return "canary"
+
+
+def _one_of(column: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise _RowProblem(column, f"{value!r} is unknown; allowed are {', '.join(allowed)}")
+    return value
+
+
+def _number(column: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise _RowProblem(column, f"{text!r} is not a count; a number of 0 or more is allowed")
+    return number
+
+
+def _slice(text: str, contract: Contract) -> tuple[str, Slice]:
+    """Return dimension and slice of such as ``country=FR,channel=web``, labels in any order."""
+    if not text:
+        return OVERALL_DIMENSION, OVERALL
+    labels: dict[str, str] = {}
+    for pair in text.split(","):
+        label, equals, value = (side.strip() for side in pair.partition("="))
+        if not (label and equals and value) or label in labels:
+            raise _RowProblem("slice", f"{text!r} is not a slice; write country=FR or country=FR,channel=web")
+        labels[label] = value
+    dimension = _dimension(labels, text, contract)
+    return dimension.name, tuple((label, labels[label]) for label in dimension.labels)
+
+
+def _dimension(labels: Mapping[str, str], text: str, contract: Contract) -> SliceDimension:
+    for dimension in contract.slices or []:
+        if set(dimension.labels) == set(labels):
+            return dimension
+    known = " or ".join(",".join(dimension.labels) for dimension in contract.slices or []) or "none"
+    raise _RowProblem("slice", f"{text!r} has labels {','.join(labels)}; allowed are {known}")
+
+
+def _stage_counts(name: str, rows: _StageRows) -> StageCounts:
+    counts = {}
+    for key, parts in rows.counts.items():
+        table = np.array([[parts[part].get(arm, (0.0, 0.0)) for arm in ARMS] for part in parts])
+        counts[key] = SliceCounts(slices=tuple(parts), events=table[:, :, 0], of=table[:, :, 1])
+    return StageCounts(stage=name, kind=rows.kind, seconds=rows.seconds, counts=counts)

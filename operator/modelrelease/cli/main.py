@@ -1,0 +1,102 @@
+"""
+The command line: what the operator does, without a cluster.
+
+Exit codes of ``judge``: 0 Pass, 10 Breach, 11 Inconclusive, 2 bad input.
+"""
+
+import json
+from enum import StrEnum
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from modelrelease.api.reasons import Outcome
+from modelrelease.cli.contract_file import read_contract
+from modelrelease.cli.counts_file import read_counts
+from modelrelease.cli.problems import BadInput
+from modelrelease.cli.verdict_view import as_json, as_table
+from modelrelease.core.counts import StageCounts
+from modelrelease.core.judge import judge as judge_gate
+
+EXIT_CODES: Final = {Outcome.PASS: 0, Outcome.BREACH: 10, Outcome.INCONCLUSIVE: 11}
+BAD_INPUT: Final = 2
+TABLE_WIDTH: Final = 120
+"""Narrower terminals wrap lines: a cell that is cut off tells nothing."""
+
+app = typer.Typer(
+    help="Release machine-learning models through shadow, canary and full, judged slice by slice.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class Output(StrEnum):
+    """How a verdict is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(installed_version("modelrelease"))
+
+
+@app.command()
+def judge(
+    contract: Annotated[Path, typer.Argument(help="YAML of a ModelRelease, a ModelContract or a bare contract.")],
+    counts: Annotated[Path, typer.Argument(help="CSV with the columns stage,metric,arm,slice,events,of.")],
+    stage: Annotated[
+        str | None, typer.Option(help="The stage to judge; later ones are ignored. Default: last.")
+    ] = None,
+    design_effect: Annotated[
+        float, typer.Option(min=1, help="How many requests tell no more than one, because they come in bursts.")
+    ] = 1.0,
+    error_budget: Annotated[
+        float | None, typer.Option(help="Chance of one false breach, such as 0.01. Default: the release's, else 0.01.")
+    ] = None,
+    output: Annotated[
+        Output, typer.Option("-o", "--output", help="table for people, json for programs.")
+    ] = Output.TABLE,
+) -> None:
+    """
+    Judge counts against a contract, exactly as the operator does.
+
+    Exit code: 0 Pass, 10 Breach, 11 Inconclusive, 2 bad input.
+    """
+    try:
+        asked = read_contract(contract)
+        evidence = _until(stage, read_counts(counts, asked.contract, asked.stages))
+        budget = _budget(error_budget, asked.error_budget)
+    except BadInput as bad:
+        typer.echo(str(bad), err=True)
+        raise typer.Exit(BAD_INPUT) from bad
+    verdict = judge_gate(asked.contract, evidence, error_budget=budget, has_baseline=True, design_effect=design_effect)
+    if output is Output.JSON:
+        typer.echo(json.dumps(as_json(verdict), allow_nan=False))
+    else:
+        console = Console()
+        console.print(as_table(verdict, evidence[-1].stage), width=max(console.width, TABLE_WIDTH))
+    raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+def _until(stage: str | None, evidence: tuple[StageCounts, ...]) -> tuple[StageCounts, ...]:
+    """Return the evidence up to *stage*, which becomes the current one."""
+    if stage is None:
+        return evidence
+    names = [counts.stage for counts in evidence]
+    if stage not in names:
+        raise BadInput([f"--stage: {stage!r} has no counts; allowed are {', '.join(names)}"])
+    return evidence[: names.index(stage) + 1]
+
+
+def _budget(given: float | None, default: float) -> float:
+    if given is None:
+        return default
+    if not 0 < given < 1:
+        raise BadInput([f"--error-budget: {given} is not a chance; more than 0 and less than 1 is allowed"])
+    return given

@@ -1,0 +1,94 @@
+"""A verdict on paper: a table for people, JSON for programs."""
+
+import math
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from modelrelease.api.reasons import Outcome
+from modelrelease.core.counts import slice_name
+from modelrelease.core.report import bounds, change, count, percent, span
+from modelrelease.core.verdict import ClauseVerdict, GateVerdict, SliceVerdict
+
+_COLOURS = {Outcome.PASS: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.BREACH: "bold red"}
+
+
+def as_table(verdict: GateVerdict, stage: str) -> RenderableType:
+    """Return the verdict as tables, one a clause, worst slices first."""
+    head = Text.assemble((verdict.outcome.value, _COLOURS[verdict.outcome]), f" ({verdict.reason}) in stage {stage}")
+    return Group(head, *(_clause_table(clause) for clause in verdict.clauses), Text(verdict.message))
+
+
+def _clause_table(clause: ClauseVerdict) -> Table:
+    title = Text.assemble(
+        f"{clause.clause}: {clause.metric}, limit {clause.limit}: ", (clause.outcome.value, _COLOURS[clause.outcome])
+    )
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("slice", "verdict", "rate", "change", "interval", "events", "e-value", "needs"):
+        table.add_column(name, justify="left" if name in {"slice", "verdict"} else "right", no_wrap=True)
+    for part in [*([clause.overall] if clause.overall else []), *clause.slices]:
+        table.add_row(*_cells(clause, part))
+    return table
+
+
+def _cells(clause: ClauseVerdict, part: SliceVerdict) -> list[Text]:
+    rates = ["none" if rate is None else percent(rate) for rate in (part.baseline, part.candidate)]
+    cells = [
+        slice_name(part.part) or "all traffic",
+        "",
+        rates[1] if clause.absolute else " -> ".join(rates),
+        "" if clause.absolute else change(part, clause.unit, absolute=False),
+        bounds(part, clause.unit),
+        f"{count(part.events[1])} of {count(part.of[1])}",
+        f"{math.exp(part.log_e):.3g}" if part.log_e < 30 else f"e^{part.log_e:.0f}",
+        span(part.eta) if part.eta else "",
+    ]
+    texts = [Text(cell) for cell in cells]
+    texts[1] = Text(part.outcome.value, _COLOURS[part.outcome])
+    return texts
+
+
+def as_json(verdict: GateVerdict) -> dict[str, Any]:
+    """Return the verdict as the documented JSON; what is not known is null."""
+    return {
+        "verdict": verdict.outcome.value,
+        "reason": verdict.reason.value,
+        "message": verdict.message,
+        "clauses": [_clause_json(clause) for clause in verdict.clauses],
+        "breaches": [{"clause": blame.clause, "slice": slice_name(blame.part)} for blame in verdict.blame],
+    }
+
+
+def _clause_json(clause: ClauseVerdict) -> dict[str, Any]:
+    parts = [*([clause.overall] if clause.overall else []), *clause.slices]
+    return {
+        "name": clause.clause,
+        "metric": clause.metric,
+        "verdict": clause.outcome.value,
+        "reason": clause.reason.value,
+        "logE": clause.log_e,
+        "slices": [_slice_json(part) for part in parts],
+    }
+
+
+def _slice_json(part: SliceVerdict) -> dict[str, Any]:
+    return {
+        "slice": slice_name(part.part),
+        "verdict": part.outcome.value,
+        "reason": part.reason.value,
+        "baseline": part.baseline,
+        "candidate": part.candidate,
+        "change": part.change,
+        "low": _finite(part.low),
+        "high": _finite(part.high),
+        "events": dict(zip(("baseline", "candidate"), part.events, strict=True)),
+        "of": dict(zip(("baseline", "candidate"), part.of, strict=True)),
+        "logE": part.log_e,
+        "eta": part.eta.total_seconds() if part.eta else None,
+    }
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

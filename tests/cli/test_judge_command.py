@@ -1,0 +1,280 @@
+"""``modelrelease judge``: files in, verdict and exit code out; bad input says where, what and what is allowed."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from modelrelease.cli.main import app
+
+CONTRACT = """\
+slices:
+- {name: country, labels: [country]}
+- {name: where, labels: [country, channel]}
+metrics:
+- {name: block-rate, ratio: {events: blocks_total, of: decisions_total}}
+- {name: error-rate, ratio: {events: errors_total, of: requests_total}}
+clauses:
+- {name: steady, metric: block-rate, per: [country], within: 5%, assure: {overall: 50%, slices: 50%}}
+- {name: few-errors, metric: error-rate, atMost: 0.1%}
+"""
+HEALTHY = """\
+stage,metric,arm,slice,events,of
+canary,block-rate,baseline,,5288,263750
+canary,block-rate,candidate,,5300,263700
+canary,block-rate,baseline,country=FR,288,13750
+canary,block-rate,candidate,country=FR,290,13700
+canary,block-rate,baseline,country=DE,5000,250000
+canary,block-rate,candidate,country=DE,5010,250000
+canary,error-rate,candidate,,10,250000
+"""
+HARMED = HEALTHY.replace("candidate,country=FR,290", "candidate,country=FR,500")
+SPLIT = HEALTHY.replace("canary,", "canary-10,") + HARMED.split("\n", 1)[1].replace("canary,", "canary-50,")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Write both files and run the command on them."""
+
+    def run(counts, *options, contract=CONTRACT):
+        (tmp_path / "contract.yaml").write_text(contract)
+        if counts is not None:
+            (tmp_path / "counts.csv").write_text(counts)
+        return CliRunner().invoke(
+            app, ["judge", str(tmp_path / "contract.yaml"), str(tmp_path / "counts.csv"), *options]
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("counts", "code", "verdict"),
+    [
+        pytest.param(HEALTHY, 0, "Pass", id="healthy"),
+        pytest.param(HARMED, 10, "Breach", id="one slice harmed"),
+        pytest.param(HEALTHY.replace(",,10,250000", ",,0,250"), 11, "Inconclusive", id="little seen"),
+    ],
+)
+def test_exit_code_and_json_say_the_verdict(run, counts, code, verdict):
+    result = run(counts, "-o", "json")
+    assert (result.exit_code, json.loads(result.stdout)["verdict"]) == (code, verdict), result.output
+
+
+def test_json_holds_every_slice_of_every_clause(run):
+    found = json.loads(run(HARMED, "-o", "json").stdout)
+    assert found["breaches"] == [{"clause": "steady", "slice": "country=FR"}]
+    steady, errors = found["clauses"]
+    assert [part["slice"] for part in steady["slices"]] == ["", "country=FR", "country=DE"]
+    assert [part["slice"] for part in errors["slices"]] == [""]
+    harmed = steady["slices"][1]
+    assert harmed.keys() == {
+        *("slice", "verdict", "reason", "baseline", "candidate", "change", "low", "high", "events", "of", "logE", "eta")
+    }
+    assert (harmed["events"], harmed["of"]) == (
+        {"baseline": 288, "candidate": 500},
+        {"baseline": 13750, "candidate": 13700},
+    )
+    assert 0.05 < harmed["low"] < harmed["change"] < harmed["high"]
+
+
+def test_the_table_names_the_harmed_slice(run):
+    out = run(HARMED).output
+    assert "Breach (ContractBreached) in stage canary" in out
+    harmed = next(line for line in out.splitlines() if line.startswith("country=FR"))
+    assert "2.1 % -> 3.6 %" in harmed
+    assert "[+28 %, +138 %]" in harmed
+    assert "500 of 13 700" in harmed
+
+
+@pytest.mark.parametrize(("stage", "code"), [("canary-10", 0), ("canary-50", 10), (None, 10)])
+def test_a_stage_is_judged_without_the_later_ones(run, stage, code):
+    assert run(SPLIT, *(["--stage", stage] if stage else [])).exit_code == code
+
+
+def test_bursts_weaken_evidence(run):
+    assert [run(HARMED, "--design-effect", effect).exit_code for effect in ("1", "8")] == [10, 11]
+
+
+def test_a_smaller_budget_needs_more_evidence(run):
+    counts = HEALTHY.replace("candidate,country=FR,290", "candidate,country=FR,430")
+    assert run(counts, "--error-budget", "0.1").exit_code == 10
+    assert run(counts, "--error-budget", "0.0001").exit_code != 10
+
+
+def test_seconds_make_an_eta(run):
+    rows = HEALTHY.replace("263750", "2637").replace("263700", "2637").replace("5288", "53").replace("5300", "53")
+    timed = "\n".join(f"{row},{'seconds' if i == 0 else '600'}" for i, row in enumerate(rows.splitlines()))
+    whole = json.loads(run(timed, "-o", "json").stdout)["clauses"][0]["slices"][0]
+    assert whole["verdict"] == "Inconclusive"
+    assert 60 < whole["eta"] < 36_000
+    assert json.loads(run(rows, "-o", "json").stdout)["clauses"][0]["slices"][0]["eta"] is None
+
+
+def _indented(text):
+    return "".join(f"  {line}\n" for line in text.splitlines())
+
+
+RELEASE = """\
+apiVersion: modelrelease.dev/v1alpha1
+kind: ModelRelease
+metadata: {name: radar}
+spec:
+  model: {version: "1"}
+  server: {port: 3000, template: {spec: {containers: [{name: server, image: "radar:1"}]}}}
+  traffic: {gatewayAPI: {parentRefs: [{name: public}]}}
+  stages:
+  - {name: small, canary: {percent: 10}}
+  - {name: all, full: {}}
+  analysis: {errorBudget: 5%}
+  contract:
+""" + _indented(_indented(CONTRACT))
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [
+        pytest.param(CONTRACT, id="bare"),
+        pytest.param("kind: ModelContract\nmetadata: {name: radar}\nspec:\n" + _indented(CONTRACT), id="ModelContract"),
+        pytest.param(RELEASE.replace("name: small", "name: canary"), id="ModelRelease"),
+    ],
+)
+def test_any_of_three_files_holds_a_contract(run, contract):
+    result = run(HARMED, contract=contract)
+    assert result.exit_code == 10, result.output
+
+
+def test_a_release_gives_the_order_of_the_stages(run):
+    """In the file, the later stage comes first."""
+    rows = HEALTHY.split("\n", 1)
+    counts = f"{rows[0]}\n" + rows[1].replace("canary,", "all,") + rows[1].replace("canary,", "small,")
+    assert "in stage all" in run(counts, contract=RELEASE).output
+
+
+BAD_ROWS = [
+    pytest.param("canary,block-rate,candidate,,5,4", "column 5 (events): 5 is more than of, 4", id="more than all"),
+    pytest.param("canary,block-rate,candidate,,-1,4", "column 5 (events): '-1' is not a count", id="negative"),
+    pytest.param("canary,block-rate,candidate,,NaN,4", "column 5 (events): 'NaN' is not a count", id="NaN"),
+    pytest.param("canary,block-rate,candidate,,1,inf", "column 6 (of): 'inf' is not a count", id="infinite"),
+    pytest.param("canary,block-rate,candidate,,one,4", "column 5 (events): 'one' is not a count", id="word"),
+    pytest.param(
+        "canary,blockrate,candidate,,1,4",
+        "column 2 (metric): 'blockrate' is unknown; allowed are block-rate, error-rate",
+        id="metric",
+    ),
+    pytest.param(
+        "canary,block-rate,canary,,1,4",
+        "column 3 (arm): 'canary' is unknown; allowed are baseline, candidate",
+        id="arm",
+    ),
+    pytest.param(
+        "canary,block-rate,candidate,state=CA,1,4",
+        "column 4 (slice): 'state=CA' has labels state; allowed are country or country,channel",
+        id="label",
+    ),
+    pytest.param("canary,block-rate,candidate,FR,1,4", "column 4 (slice): 'FR' is not a slice; write", id="no label"),
+    pytest.param(
+        "canary,block-rate,candidate,country=DE,1,4",
+        "column 4 (slice): stage, metric, arm and slice are those of an earlier row",
+        id="twice",
+    ),
+    pytest.param(
+        "canary,block-rate,candidate,1,4", "5 cells; as many as the header's 6 columns are needed", id="short row"
+    ),
+    pytest.param(
+        'canary,block-rate,candidate,"country=FR, channel=web, day=1",1,4',
+        "allowed are country or country,channel",
+        id="a label too many",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "problem"), BAD_ROWS)
+def test_a_bad_row_is_refused_with_its_place(run, tmp_path, row, problem):
+    result = run(f"{HEALTHY}{row}\n")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{tmp_path}/counts.csv:9: ")
+    assert problem in result.stderr
+
+
+def test_every_bad_row_is_told(run):
+    result = run(HEALTHY.replace("canary,block-rate", "canary,x"))
+    assert result.stderr.count("'x' is unknown") == 6
+
+
+@pytest.mark.parametrize(
+    ("counts", "problem"),
+    [
+        pytest.param("", "1: column 'stage' is missing; allowed are stage,metric,arm,slice,events,of", id="empty"),
+        pytest.param("stage,metric,arm,slice,events,of\n", "2: no rows; at least one is needed", id="only a header"),
+        pytest.param(HEALTHY.replace("events", "count", 1), "1: column 'events' is missing", id="missing column"),
+        pytest.param(HEALTHY.replace(",of", ",of,le", 1), "1: column 'le' is unknown", id="unknown column"),
+        pytest.param(HEALTHY.replace(",of", ",of,of", 1), "1: column 'of' is there twice", id="column twice"),
+        pytest.param(None, "counts.csv: No such file or directory", id="no file"),
+    ],
+)
+def test_a_bad_table_is_refused(run, counts, problem):
+    result = run(counts)
+    assert result.exit_code == 2
+    assert problem in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("contract", "problem"),
+    [
+        pytest.param(
+            CONTRACT.replace("within: 5%", "within: 5 %"),
+            ":8:62: clauses[0].within: '5 %' is not a margin: write 5% (relative)",
+            id="a space",
+        ),
+        pytest.param(
+            CONTRACT.replace("metric: block-rate,", "metric: blocks,"),
+            'clauses: clauses ["steady"] judge metrics',
+            id="unknown metric",
+        ),
+        pytest.param(
+            CONTRACT.replace("within", "inside"), ":8:3: clauses[0]: 'inside' does not exist", id="unknown verb"
+        ),
+        pytest.param(CONTRACT + "oops", "not YAML", id="no YAML"),
+        pytest.param("", ":1:1: empty;", id="empty"),
+        pytest.param("- a", ":1:1: not a mapping;", id="a list"),
+        pytest.param("kind: Pod", "kind 'Pod'; ModelRelease, ModelContract or none is allowed", id="another kind"),
+        pytest.param("kind: ModelContract", "spec: ", id="no spec"),
+    ],
+)
+def test_a_bad_contract_is_refused_with_its_place(run, tmp_path, contract, problem):
+    result = run(HEALTHY, contract=contract)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith(f"{tmp_path}/contract.yaml")
+    assert problem in result.stderr
+
+
+def test_stages_must_be_those_of_the_release(run):
+    result = run(HEALTHY, contract=RELEASE)
+    assert result.exit_code == 2
+    assert "column 1 (stage): 'canary' is unknown; allowed are small, all" in result.stderr
+
+
+def test_stages_must_tell_their_kind_when_a_clause_asks(run):
+    contract = CONTRACT.replace("per: [country]", "per: [country], stages: [canary]")
+    result = run(HEALTHY.replace("canary,", "week-1,"), contract=contract)
+    assert "column 1 (stage): 'week-1' does not tell its kind; begin with shadow, canary or full" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--stage", "full"], "--stage: 'full' has no counts; allowed are canary"),
+        (["--error-budget", "1.5"], "--error-budget: 1.5 is not a chance"),
+        (["--design-effect", "0.5"], "--design-effect"),
+        (["--design-effect", "nan"], "--design-effect"),
+    ],
+)
+def test_a_bad_option_is_refused(run, options, problem):
+    result = run(HEALTHY, *options)
+    assert result.exit_code == 2
+    assert problem in result.stderr
+
+
+def test_version_is_printed():
+    result = CliRunner().invoke(app, ["version"])
+    assert (result.exit_code, result.stdout.strip()) == (0, "0.1.0")
