@@ -1,0 +1,94 @@
+"""Model servers reduced to their counters, on loopback, and what they truly counted."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from e2e.cluster.prometheus import Target
+
+NAMESPACE = "fraud"
+RELEASE = "radar"
+
+
+class Pod:
+    """
+    One scrape target with ``d_total{country, decision}``.
+
+    Attributes:
+        revision: The arm that it belongs to.
+        counters: Values by (country, decision); country "" leaves the label out.
+        down: Whether a scrape fails.
+        scrapes: How often it was scraped.
+    """
+
+    def __init__(self, revision: str) -> None:
+        self.revision = revision
+        self.counters: Counter[tuple[str, str]] = Counter()
+        self.down = False
+        self.scrapes = 0
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def target(self) -> Target:
+        host, port = self._server.server_address[:2]
+        labels = {"namespace": NAMESPACE, "release": RELEASE, "revision": self.revision}
+        return Target(f"{host}:{port}", labels)
+
+    def count(self, country: str, *, block: int, allow: int) -> None:
+        """Decide that many requests."""
+        with self._lock:
+            self.counters[country, "block"] += block
+            self.counters[country, "allow"] += allow
+
+    def restart(self) -> None:
+        """Forget all counts, as a container does that crashes."""
+        with self._lock:
+            self.counters.clear()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _page(self) -> bytes:
+        with self._lock:
+            self.scrapes += 1
+            lines = ["# TYPE d_total counter"]
+            for (country, decision), value in self.counters.items():
+                where = f'country="{country}",' if country else ""
+                lines.append(f'd_total{{{where}decision="{decision}"}} {value}')
+        return ("\n".join(lines) + "\n").encode()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        pod = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if pod.down:
+                    self.send_error(503)
+                    return
+                page = pod._page()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(page)))
+                self.end_headers()
+                self.wfile.write(page)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@contextmanager
+def pods(*revisions: str) -> Iterator[list[Pod]]:
+    """Run one pod for each of *revisions*."""
+    running = [Pod(revision) for revision in revisions]
+    try:
+        yield running
+    finally:
+        for pod in running:
+            pod.close()
