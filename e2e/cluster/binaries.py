@@ -128,7 +128,11 @@ def locked(file: Path) -> Iterator[None]:
     """Hold *file* against other processes of this machine; the kernel frees it if we die."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step(f"waiting for another process that holds {file.name}"):
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

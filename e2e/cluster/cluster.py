@@ -67,8 +67,8 @@ def down(*, logs: bool) -> None:
     """
     with _alone():
         if node.left_behind() or paths.STATE.exists():
-            _remove()
-            say("the cluster is down")
+            with step("removing the cluster"):
+                _remove()
         else:
             say("no cluster is up")
         if logs:

@@ -18,20 +18,23 @@ from pathlib import Path
 
 from e2e.cluster.processes import Identity
 
-# Folders whose content must not reach the machine: sockets and network namespaces, links to pod logs, CNI's cache.
-_SCRATCH = ("/run", "/var/log", "/var/lib/cni")
+# Folders whose content must not reach the machine: sockets and network namespaces, links to pod logs, the caches of
+# CNI and of the kubelet's device manager, which heed no flag.
+_SCRATCH = (Path("/run"), Path("/var/log"), Path("/var/lib/cni"), Path("/var/lib/kubelet"))
 
 
 def main(record: Path) -> None:
-    """Write *record*, arrange the mounts, create ``RECORD.ready``, then collect orphans until killed."""
+    """Write *record*, arrange the mounts, create ``init.ready``, then collect orphans until killed."""
     # /proc still shows the machine's processes here, so this is our identity as the machine sees it.
     identity = Identity.of(int(Path("/proc/self").readlink().name))
     assert identity is not None
     identity.write(record)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
+    # Written before it is true, so that a crash in between hides nothing.
+    record.with_suffix(".made").write_text("".join(f"{folder}\n" for folder in _SCRATCH if not folder.exists()))
     for folder in _SCRATCH:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "modelrelease", folder], check=True)
     # Pods get their mounts by propagation from here.
     subprocess.run(["mount", "--make-rshared", "/"], check=True)

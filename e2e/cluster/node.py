@@ -82,6 +82,7 @@ def remove() -> None:
     parts = [identity for record in _PARTS.glob("*.json") if (identity := Identity.read(record)) is not None]
     end(parts)
     network.remove()
+    _remove_mount_points()
     _remove_cgroups()
     _restore_sysctls()
 
@@ -145,6 +146,13 @@ def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C ends ``up``, not the cluster
         )
+
+
+def _remove_mount_points() -> None:
+    made = _INIT.with_suffix(".made")
+    for folder in made.read_text().split() if made.exists() else []:
+        with contextlib.suppress(OSError):  # not empty: then it is in use by someone else since
+            Path(folder).rmdir()
 
 
 def _make_cgroups() -> None:
