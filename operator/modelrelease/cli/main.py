@@ -79,8 +79,7 @@ def judge(
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(verdict), allow_nan=False))
     else:
-        console = Console()
-        console.print(as_table(verdict, evidence[-1].stage), width=max(console.width, TABLE_WIDTH))
+        Console(width=max(Console().width, TABLE_WIDTH)).print(as_table(verdict, evidence[-1].stage))
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
