@@ -1,0 +1,372 @@
+"""
+The Prometheus adapter against a server that misbehaves: whatever happens is a sentence, never an exception.
+
+The server speaks real HTTP and Prometheus' real JSON; the counts themselves are tested against the real one in
+tests/prometheus.
+"""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from modelrelease.adapters import prometheus
+from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
+from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.queries import StageWindow
+from tests.builders import a_release
+
+START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+NOW = START + timedelta(seconds=60)
+WINDOWS = (StageWindow("shadow", "shadow", START, NOW),)
+
+Reply = Callable[[BaseHTTPRequestHandler, str], None]
+
+
+def vector(*values: tuple[dict[str, str], str], **more: Any) -> dict[str, Any]:
+    """Return an answer as Prometheus gives it: numbers are strings."""
+    result = [{"metric": labels, "value": [NOW.timestamp(), value]} for labels, value in values]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}, **more}
+
+
+def healthy(query: str) -> dict[str, Any]:
+    """Return 10 of 100 for both arms, scraped just now."""
+    if query.startswith("max(timestamp("):
+        return vector(({}, str(NOW.timestamp() - 1)))
+    value = "10" if "decision=" in query or "code=" in query else "100"
+    return vector(({"revision": "old", "country": "FR"}, value), ({"revision": "new", "country": "FR"}, value))
+
+
+def says(body: Any, *, status: int = 200, **headers: str) -> Reply:
+    """Return a reply with this body: bytes as they are, else JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    def reply(request: BaseHTTPRequestHandler, _: str) -> None:
+        request.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(content)
+
+    return reply
+
+
+def is_healthy(request: BaseHTTPRequestHandler, query: str) -> None:
+    says(healthy(query))(request, query)
+
+
+class Server:
+    """Answers as ``reply`` says, and remembers the questions: path, parameters, headers."""
+
+    def __init__(self) -> None:
+        self.reply: Reply = is_healthy
+        self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                url = urlsplit(self.path)
+                parameters = {name: values[0] for name, values in parse_qs(url.query).items()}
+                with server._lock:
+                    server.asked.append((url.path, parameters, dict(self.headers)))
+                    server._at_once += 1
+                    server.most_at_once = max(server.most_at_once, server._at_once)
+                try:
+                    server.reply(self, parameters.get("query", ""))
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+                finally:
+                    with server._lock:
+                        server._at_once -= 1
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def read(server: Server):
+    """Read the evidence of a rollout in shadow, with these settings."""
+    readers = []
+
+    async def read_with(windows=WINDOWS, **settings: Any):
+        reader = PrometheusReader(PrometheusSettings(**{"url": server.url, **settings}))
+        readers.append(reader)
+        return await reader.read(a_release(), windows, "old", "new")
+
+    yield read_with
+    for reader in readers:
+        reader.close()
+
+
+async def test_counts_of_every_question_are_read(server, read):
+    """Each question once, at the end of the window, with a limit for the server."""
+    (stage,) = await read()
+    assert [[10, 10]] == stage.counts["block-rate", "country"].events.tolist()
+    assert [[100, 100]] == stage.counts["block-rate", "country"].of.tolist()
+    questions = [parameters["query"] for _, parameters, _ in server.asked]
+    assert len(set(questions)) == len(questions) == 7
+    path, parameters, _ = server.asked[0]
+    assert ("/api/v1/query", f"{NOW.timestamp():.3f}", "8s") == (path, parameters["time"], parameters["timeout"])
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        pytest.param(says(b"<html>log in</html>"), "answered 200 with no JSON: '<html>", id="HTML"),
+        pytest.param(says(b""), "with no JSON", id="nothing"),
+        pytest.param(says([]), "JSON that is no object", id="another JSON"),
+        pytest.param(
+            says({"status": "error", "errorType": "execution", "error": "too many samples"}),
+            "answered 200: execution: too many samples",
+            id="200 with an error",
+        ),
+        pytest.param(
+            says({"status": "error", "errorType": "bad_data", "error": "parse error"}, status=400),
+            "answered 400: bad_data: parse error",
+            id="400",
+        ),
+        pytest.param(says(b"no", status=401), "answered 401", id="not allowed"),
+        pytest.param(
+            says(b"", status=302, Location="http://127.0.0.1:1/"), "answered 302", id="a redirect is not followed"
+        ),
+        pytest.param(says(b"x", status=503, Retry_After="86400"), "answered 503", id="hostile Retry-After"),
+        pytest.param(says(b"x", status=429, Retry_After="86400"), "answered 429", id="too many requests"),
+        pytest.param(says(vector(warnings=["store down"])), "with warnings: ['store down']", id="warnings are partial"),
+        pytest.param(
+            says({"status": "success", "data": {"resultType": "matrix", "result": []}}), "type 'matrix'", id="matrix"
+        ),
+        pytest.param(says({"status": "success", "data": None}), "type None", id="no data"),
+        pytest.param(
+            says({"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "histogram": []}]}}),
+            "something other than a counter",
+            id="native histogram",
+        ),
+        pytest.param(says(b" " * 10_000_001), "more than 10 MB", id="endless"),
+        pytest.param(says(b"{}", Content_Encoding="gzip"), "cannot be asked", id="not what its encoding says"),
+        pytest.param(says(b"{}", Content_Length="100"), "cannot be", id="cut off"),
+    ],
+)
+async def test_what_is_not_a_whole_answer_is_no_evidence(server, read, reply, message):
+    """Said in a sentence that names the server."""
+    server.reply = reply
+    began = time.monotonic()
+    result = await read()
+    assert isinstance(result, MetricsUnavailable)
+    assert result.message.startswith(f"Prometheus at {server.url} ")
+    assert message in result.message
+    assert time.monotonic() - began < 5
+
+
+async def test_one_failed_question_leaves_no_part(server, read):
+    """Counts of one metric without the other would be judged as silence."""
+
+    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+        says(vector(), status=400)(request, query) if "code=" in query else is_healthy(request, query)
+
+    server.reply = reply
+    assert isinstance(await read(), MetricsUnavailable)
+
+
+async def test_infos_are_fine(server, read):
+    """Prometheus 3 remarks on names of metrics; that changes no value."""
+    server.reply = lambda request, query: says({**healthy(query), "infos": ["not a counter?"]})(request, query)
+    assert not isinstance(await read(), MetricsUnavailable)
+
+
+async def test_nobody_there(read):
+    """Connection refused."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        result = await read(url=f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert isinstance(result, MetricsUnavailable)
+    assert "cannot be reached" in result.message
+
+
+@pytest.mark.parametrize("url", ["http://", "gopher://x", "http://[::1", "no-url"])
+async def test_an_address_that_is_none(read, url):
+    """A bad setting is told like an outage."""
+    result = await read(url=url)
+    assert isinstance(result, MetricsUnavailable)
+    assert "cannot be" in result.message
+
+
+async def test_a_server_that_hangs_is_given_up(server, read, monkeypatch):
+    """The tick goes on without it."""
+    monkeypatch.setattr(prometheus, "READ_SECONDS", 0.2)
+    released = threading.Event()
+    server.reply = lambda request, query: (released.wait(5), None)[1]
+    began = time.monotonic()
+    result = await read()
+    released.set()
+    assert isinstance(result, MetricsUnavailable)
+    assert time.monotonic() - began < 2
+
+
+async def test_a_server_that_drips_is_given_up(server, read, monkeypatch):
+    """A byte now and then keeps a socket alive for ever, not a question."""
+    monkeypatch.setattr(prometheus, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(prometheus, "CONNECT_SECONDS", 0.3)
+
+    def drip(request: BaseHTTPRequestHandler, _: str) -> None:
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        for _ in range(60):
+            request.wfile.write(b"1\r\n \r\n")
+            time.sleep(0.05)
+
+    server.reply = drip
+    began = time.monotonic()
+    result = await read()
+    assert isinstance(result, MetricsUnavailable)
+    assert "did not finish its answer" in result.message
+    assert time.monotonic() - began < 3
+
+
+async def test_old_samples_are_no_evidence(server, read):
+    """Newest sample older than two scrape intervals."""
+
+    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+        newest = query.startswith("max(timestamp(")
+        says(vector(({}, str(NOW.timestamp() - 11))) if newest else healthy(query))(request, query)
+
+    server.reply = reply
+    result = await read(scrape_interval=timedelta(seconds=5))
+    assert isinstance(result, MetricsUnavailable)
+    assert "11 s old" in result.message
+    assert not isinstance(await read(scrape_interval=timedelta(seconds=10)), MetricsUnavailable)
+
+
+async def test_bad_samples_are_told(server):
+    """NaN is missing, and somebody counts it."""
+    told = []
+    nan = [({"revision": "old", "country": "FR"}, "NaN"), ({"revision": "new", "country": "FR"}, "+Inf")]
+    newest = vector(({}, str(NOW.timestamp())))
+    server.reply = lambda request, query: says(newest if "timestamp(" in query else vector(*nan))(request, query)
+    reader = PrometheusReader(PrometheusSettings(server.url), on_bad_sample=told.append)
+    (stage,) = await reader.read(a_release(), WINDOWS, "old", "new")
+    reader.close()
+    assert not stage.counts["block-rate", "country"].of.any()
+    assert [3 * 4] == told
+
+
+async def test_finished_stages_are_read_once(server):
+    """Their counts do not change; the current stage is read at every tick."""
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    later = StageWindow("canary", "canary", NOW, NOW + timedelta(seconds=1))
+    server.reply = lambda request, query: says(
+        vector(({}, str(NOW.timestamp() + 1))) if "timestamp(" in query else healthy(query)
+    )(request, query)
+    first = await reader.read(a_release(), (*WINDOWS, later), "old", "new")
+    asked = len(server.asked)
+    second = await reader.read(a_release(), (*WINDOWS, later), "old", "new")
+    reader.close()
+    assert (6 + 7, 7) == (asked, len(server.asked) - asked)
+    assert ["shadow", "canary"] == [stage.stage for stage in second]
+    assert first[0] is second[0]
+
+
+async def test_questions_in_flight_are_capped(server, read):
+    """Prometheus is shared with others."""
+
+    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+        time.sleep(0.05)
+        is_healthy(request, query)
+
+    server.reply = reply
+    assert not isinstance(await read(concurrency=2), MetricsUnavailable)
+    assert 2 == server.most_at_once
+
+
+async def test_a_failing_server_is_left_alone_for_a_while(server):
+    """Three failures in a row; then pauses that grow, and one success ends it."""
+    now = [0.0]
+    settings = PrometheusSettings(server.url, concurrency=1)
+    reader = PrometheusReader(settings, clock=lambda: now[0], jitter=lambda: 1.0)
+
+    async def asked_while() -> tuple[int, object]:
+        before = len(server.asked)
+        result = await reader.read(a_release(), WINDOWS, "old", "new")
+        return len(server.asked) - before, result
+
+    server.reply = says(b"busy", status=503)
+    assert 3 == (await asked_while())[0]
+    count, result = await asked_while()
+    assert 0 == count
+    assert "left alone for 1.0 s after 3 failures in a row; the last: answered 503" in result.message
+    now[0] += 1.0
+    assert 1 == (await asked_while())[0]
+    now[0] += 1.5
+    assert 0 == (await asked_while())[0]
+    now[0] += 0.5
+    server.reply = is_healthy
+    count, result = await asked_while()
+    reader.close()
+    assert 7 == count
+    assert not isinstance(result, MetricsUnavailable)
+
+
+async def test_a_bad_question_does_not_close_the_server_for_others(server):
+    """A selector that Prometheus refuses is one release's problem."""
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    server.reply = says({"status": "error", "errorType": "bad_data", "error": "x"}, status=400)
+    await reader.read(a_release(), WINDOWS, "old", "new")
+    server.reply = is_healthy
+    assert not isinstance(await reader.read(a_release(), WINDOWS, "old", "new"), MetricsUnavailable)
+    reader.close()
+
+
+async def test_the_token_is_read_anew(server, tmp_path):
+    """Tokens of service accounts rotate; a missing one is told, not raised."""
+    file = tmp_path / "token"
+    reader = PrometheusReader(PrometheusSettings(server.url, token_file=file))
+    missing = await reader.read(a_release(), WINDOWS, "old", "new")
+    assert isinstance(missing, MetricsUnavailable)
+    assert "No such file" in missing.message
+    for token in ("first", "second"):
+        file.write_text(token + "\n")
+        await reader.read(a_release(), WINDOWS, "old", "new")
+        assert f"Bearer {token}" == server.asked[-1][2]["Authorization"]
+    reader.close()
+
+
+async def test_an_unknown_ca_file_is_told(read, tmp_path):
+    """A wrong path is a sentence, too."""
+    result = await read(url="https://127.0.0.1:1", ca_file=tmp_path / "absent.pem")
+    assert isinstance(result, MetricsUnavailable)
+    assert "cannot be asked" in result.message
+
+
+async def test_the_environment_is_not_asked(server, read, monkeypatch):
+    """No proxy and no .netrc: address and credentials are the operator's settings."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert not isinstance(await read(), MetricsUnavailable)
