@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import ast
 import os
-import sys
 from pathlib import Path
 
-from e2e.cluster import paths, progress
+from e2e.cluster import debian, paths, progress
 
 _FOLDER = paths.CACHE / "buildah"
 _BASE = "localhost/python-base:1"
@@ -78,7 +77,7 @@ def _prepare() -> None:
 
 
 def _mounts() -> list[str]:
-    listed = progress.output([sys.executable, "-m", "pip", "config", "list"])
+    listed = progress.output([debian.PYTHON, "-m", "pip", "config", "list"])
     mounts = []
     inside = None
     bundle = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")

@@ -18,6 +18,8 @@ from e2e.cluster.progress import ClusterError
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
+PYTHON = Path("/usr/bin/python3")  # has pip once ``python3-pip`` is there; a virtual environment may have none
+
 FOR_API_SERVER = ("openssl",)
 FOR_CLUSTER = (
     "buildah",

