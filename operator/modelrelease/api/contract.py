@@ -83,7 +83,7 @@ class Metric(SpecModel):
 
     name: Name = Field(description="Name of the metric; clauses refer to it.")
     better: Better | None = Field(
-        default=None, description="Which direction is good; `noWorse` needs it. Default Lower."
+        default=None, description="Which direction is good: what `noWorse` means by worse. Default Lower."
     )
     ratio: Ratio = Field(description="The metric is a share of events.")
 

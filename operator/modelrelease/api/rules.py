@@ -93,27 +93,27 @@ def problems_of(spec: ReleaseSpec) -> list[str]:
 
 
 def _broken_rules(spec: ReleaseSpec) -> Iterator[str]:
-    for where, model in _models(spec, "spec"):
+    for where, model in models_of(spec):
         yield from _duplicates(model, where)
         for rule in RULES:
             if isinstance(model, rule.on) and (problem := rule.problem(model)):
                 yield f"{where}{rule.path}: {problem}"
 
 
-def _models(model: BaseModel, where: str) -> Iterator[tuple[str, BaseModel]]:
-    """Yield *model* and every model in it, with its place."""
+def models_of(model: BaseModel, where: str = "spec") -> Iterator[tuple[str, BaseModel]]:
+    """Yield *model*, whose place is *where*, and every model in it, with its place."""
     yield where, model
     if isinstance(model, Server):
-        yield from _models(PodTemplateFields.model_validate(model.template), f"{where}.template")
+        yield from models_of(PodTemplateFields.model_validate(model.template), f"{where}.template")
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         place = f"{where}.{field.alias}"
         if isinstance(value, BaseModel):
-            yield from _models(value, place)
+            yield from models_of(value, place)
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 if isinstance(item, BaseModel):
-                    yield from _models(item, f"{place}[{index}]")
+                    yield from models_of(item, f"{place}[{index}]")
 
 
 def _duplicates(model: BaseModel, where: str) -> Iterator[str]:
