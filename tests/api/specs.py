@@ -250,7 +250,7 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad("points against no baseline", {"spec.contract.clauses[1].atMost": "0.5pp"}, "spec.contract.clauses[1].atMost",
         "'0.5pp' compares with a baseline, which atMost does not: write 0.1% or a decimal such as 0.001"),
     Bad("points against no baseline, from below", {"spec.contract.clauses[1]": {"name": "e", "metric": "error-rate",
-        "atLeast": "1pp"}}, "spec.contract.clauses[1].atLeast", "'1pp' compares with a baseline, which atLeast does not"),
+        "atLeast": "1pp"}}, "spec.contract.clauses[1].atLeast", "'1pp' compares with a baseline, which atLeast"),
     Bad("a share above all", {"spec.contract.clauses[1].atMost": "5"}, "spec.contract.clauses[1].atMost",
         "'5' is more than a share of events can be: write at most 100% or 1, such as 5% or 0.05"),
     Bad("a share above all, in percent", {"spec.contract.clauses[1]": {"name": "e", "metric": "error-rate",
@@ -359,7 +359,8 @@ FINE: Final[dict[str, dict[str, Any]]] = {
         "initContainers": [{"name": "weights", "image": "weights:1", "env": [{"name": "MODELRELEASE_X"}]}],
         "containers": [
             {"name": "server", "image": "radar:1", "ports": [{"containerPort": 3000}],
-             "resources": {"limits": {"cpu": 1}}, "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+             "resources": {"limits": {"cpu": 1}},
+             "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
             {"name": "sidecar", "image": "sidecar:1"}],
         "volumes": [{"name": "tmp", "emptyDir": {}}]}},
     "everything else": {"spec.owner": "fraud-ml", "spec.suspend": True, "spec.history": 50,
