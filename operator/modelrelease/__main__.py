@@ -63,7 +63,8 @@ async def operate(settings: Settings) -> None:
             instance=os.environ.get("HOSTNAME", "modelrelease"),
             event_failed=telemetry.event_failed,
         )
-        world = World(kube=kube, metrics=_prometheus(settings), log=telemetry, drain=settings.drain)
+        prometheus = PrometheusReader(_prometheus(settings), on_bad_sample=telemetry.bad_samples)
+        world = World(kube=kube, metrics=prometheus, log=telemetry, drain=settings.drain)
 
         async def tick(key: Key) -> timedelta | None:
             again_in = await reconcile(*key, world, datetime.now(UTC))
@@ -86,17 +87,16 @@ async def operate(settings: Settings) -> None:
         )
         async with _serving(settings, telemetry, engine, informer):
             await _until(stopped, engine, informer)
+        prometheus.close()
 
 
-def _prometheus(settings: Settings) -> PrometheusReader:
-    return PrometheusReader(
-        PrometheusSettings(
-            url=str(settings.prometheus_url).rstrip("/"),
-            scrape_interval=settings.prometheus_scrape_interval,
-            token_file=settings.prometheus_token_file,
-            ca_file=settings.prometheus_ca_file,
-            concurrency=settings.prometheus_concurrency,
-        )
+def _prometheus(settings: Settings) -> PrometheusSettings:
+    return PrometheusSettings(
+        url=str(settings.prometheus_url).rstrip("/"),
+        scrape_interval=settings.prometheus_scrape_interval,
+        token_file=settings.prometheus_token_file,
+        ca_file=settings.prometheus_ca_file,
+        concurrency=settings.prometheus_concurrency,
     )
 
 

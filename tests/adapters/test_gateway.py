@@ -197,6 +197,24 @@ class TestRoundTrip:
         assert route.weights == {name: float(weight) for name, weight in traffic.weights.items()}
         assert route.mirror_percent == ({"bbb": 40.0} if traffic.mirror else {})
 
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            pytest.param({"hostnames": ["evil.example.com"]}, id="a host name where there was none"),
+            pytest.param({"parentRefs": [{"name": "private"}]}, id="another Gateway"),
+            pytest.param({"rules": [{}]}, id="a rule without backends"),
+        ],
+    )
+    async def test_what_was_edited_is_taken_back(self, api, cluster, namespace, edit):
+        """Everything that counts as drift is also repaired, or it would be reported for ever."""
+        desired = json.loads(json.dumps(route_manifest(a_release(), CANARY)).replace('"fraud"', f'"{namespace}"'))
+        kube = KubeCluster(api, clock=lambda: datetime.now(UTC))
+        await kube.apply(desired)
+        cluster.patch("httproute", namespace, "radar", {"spec": edit})
+        assert read_route(await kube.get_route(namespace, "radar"), desired, "radar").in_sync is False
+        assert await kube.apply(desired) is True
+        assert read_route(await kube.get_route(namespace, "radar"), desired, "radar").in_sync is True
+
     async def test_an_edit_by_hand_is_drift(self, api, cluster, namespace):
         """Half of the users sent to the candidate by kubectl."""
         desired = json.loads(json.dumps(route_manifest(a_release(), CANARY)).replace('"fraud"', f'"{namespace}"'))

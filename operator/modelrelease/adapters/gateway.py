@@ -46,7 +46,8 @@ def route_manifest(release: Release, traffic: Traffic) -> Object:
         },
         "spec": {
             "parentRefs": [_parent(parent) for parent in gateway_api.parent_refs],
-            **({"hostnames": list(gateway_api.hostnames)} if gateway_api.hostnames else {}),
+            # Said even when there are none: server-side apply takes back only what we say.
+            "hostnames": list(gateway_api.hostnames or []),
             "rules": [rule],
         },
     }

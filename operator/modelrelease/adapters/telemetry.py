@@ -27,7 +27,6 @@ def configure_logging(form: Literal["json", "text"], level: str) -> None:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
@@ -52,8 +51,9 @@ def configure_logging(form: Literal["json", "text"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Every watch request and every probe is a line otherwise.
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    # Every event and every request is a line otherwise.
+    for chatty in ("kopf", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 
 class Telemetry:
