@@ -71,7 +71,7 @@ def _print_images() -> None:
     for image in (*images.SYSTEM, images.PYTHON_BASE, *images.OURS):
         if image.available():
             archive = image.archive()
-            print(f"{image.name:<22}{image.reference:<38}{archive if archive.exists() else 'not built'}")
+            print(f"{image.name:<15}{image.reference:<42}{archive if archive.exists() else 'not built'}")
 
 
 if __name__ == "__main__":

@@ -40,11 +40,12 @@ def up() -> None:
     """
     with _alone():
         _prepare_machine()
+        there = _take_over()
         for module in binaries.MODULES.values():
             binaries.ensure_module(module)
         for image in images.SYSTEM:
             images.ensure(image)
-        if not _take_over():
+        if not there:
             _start_from_nothing()
         kubernetes.start_control_plane()
         kubernetes.start_containerd()
