@@ -155,7 +155,7 @@ def _assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, b
     whole, slices = hyp.current.take(slice(0, 1)), hyp.current.take(slice(1, None))
     thin = _thin(clause, hyp)
     rest = hyp.current.take(thin).summed()
-    needed = np.concatenate([traffic_needed(overall, whole), traffic_needed(each, slices)])
+    assured = np.concatenate([excludes(overall, whole), excludes(each, slices)]) & seen
     return _Assessment(
         clause=clause,
         hyp=hyp,
@@ -164,8 +164,8 @@ def _assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, b
         share=share,
         log_e=log_e,
         blamed=np.log(weight) + log_e >= np.log(1 / budget),
-        assured=(needed <= 1) & seen,
-        traffic_needed=np.where(seen, needed, np.inf),
+        assured=assured,
+        traffic_needed=_traffic_needed(overall, each, hyp.current, seen & ~assured & ~thin),
         seen=seen,
         thin=thin,
         rest_assured=bool(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
@@ -231,21 +231,28 @@ def excludes(question: Question | None, current: Arms) -> BoolArray:
 _MOST_TRAFFIC: Final = 1e4
 
 
-def traffic_needed(question: Question | None, current: Arms) -> FloatArray:
+def _traffic_needed(overall: Question | None, each: Question | None, current: Arms, doubtful: BoolArray) -> FloatArray:
     """
-    Return how many times the traffic so far excludes the harm at the present rates ``(n,)``; 1 when it is excluded now.
+    Return how many times the traffic so far excludes the harm at the present rates ``(n,)``; 1 where it is not asked.
 
     Infinite when even ten thousand times as much would not do: the rates are too near to harm, or beyond it.
     """
-    if not current.of.size:
-        return np.ones(0)
+    first = np.arange(doubtful.size) == 0
+    needed = np.ones(doubtful.shape)
+    for question, which in ((overall, doubtful & first), (each, doubtful & ~first)):
+        if which.any():
+            needed[which] = _times_needed(question, current.take(which))
+    return needed
+
+
+def _times_needed(question: Question | None, current: Arms) -> FloatArray:
     least, most = np.zeros(current.of.shape), np.full(current.of.shape, np.log(_MOST_TRAFFIC))
     possible = excludes(question, current.scaled(_MOST_TRAFFIC))
     for _ in range(_HALVINGS):
         middle = (least + most) / 2
         enough = excludes(question, current.scaled(np.exp(middle)))
         least, most = np.where(enough, least, middle), np.where(enough, middle, most)
-    return np.where(excludes(question, current), 1.0, np.where(possible, np.exp(most), np.inf))
+    return np.where(possible, np.exp(most), np.inf)
 
 
 _HALVINGS: Final = 10
