@@ -19,7 +19,7 @@ from e2e.install import IMAGE_TAG, OPERATOR_IMAGE
 NAME: Final = "modelrelease"
 IMAGES: Final = {
     OPERATOR_IMAGE: "operator/Dockerfile",
-    "localhost/model-server": "model-server/Dockerfile",
+    "localhost/modelrelease-model-server": "model-server/Dockerfile",
 }
 ENVOY_GATEWAY: Final = ("oci://docker.io/envoyproxy/gateway-helm", "v1.9.1")
 

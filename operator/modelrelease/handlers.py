@@ -18,7 +18,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 import structlog
@@ -29,6 +29,8 @@ from modelrelease.engine import Key
 
 LOGIN_LIFETIME: Final = timedelta(minutes=10)
 """A login counts as new after this, so that one spurious 401 does not leave kopf without any."""
+
+REPORTER: Final = f"{GROUP}/operator"
 
 CHECK_SECONDS: Final = 30.0
 WATCH_CHECK_SECONDS: Final = 1.0
@@ -75,7 +77,7 @@ def settings_for_kopf() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.posting.enabled = False
     settings.posting.loggers = False
-    settings.posting.reporting_component = f"{GROUP}/operator"
+    settings.posting.reporting_component = REPORTER
     settings.queueing.idle_timeout = 1
     return settings
 
@@ -221,6 +223,8 @@ class _Session:
                 stop_flag=stop_flag,
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
+                # Else kopf asks for the user's name, and an arbitrary user id in a container has none.
+                identity=cast("Any", REPORTER),
             )
         finally:
             deafness.cancel()

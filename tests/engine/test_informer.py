@@ -88,6 +88,18 @@ async def test_create_edit_delete_reach_the_reconcile(cluster, namespace, monkey
         assert engine.health.known == 0
 
 
+async def test_a_user_id_without_a_name_can_run_it(cluster, namespace, monkeypatch):
+    """Containers run as any user id; the one of our image has no name in /etc/passwd, and kopf would ask for it."""
+
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    async with watching(cluster, namespace, monkeypatch) as (diary, _):
+        await _in_thread(cluster.create, _release(namespace))
+        await diary.until(lambda seen: len(seen) > 0)
+
+
 async def test_our_own_status_is_no_news(cluster, namespace, monkeypatch):
     """A status write does not lead to another reconcile, or every tick would judge twice."""
     cluster.create(_release(namespace))

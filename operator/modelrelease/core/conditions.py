@@ -6,7 +6,6 @@ Reconciling and Stalled are present only while True, and never both.
 """
 
 from modelrelease.api.reasons import Reason
-from modelrelease.api.release import StageKind
 from modelrelease.api.status import COMPLETED, ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation
@@ -100,7 +99,7 @@ def _traffic(it: Situation) -> list[Wanted]:
 
 def _shadow(it: Situation, after: ReleaseStatus) -> list[Wanted]:
     record = after.candidate.current_stage if after.candidate else None
-    if record is None or record.kind != StageKind.SHADOW or not isinstance(it.finding, GateVerdict):
+    if record is None or record.kind != "shadow" or not isinstance(it.finding, GateVerdict):
         return []
     if it.finding.reason is Reason.SHADOW_NOT_FLOWING:
         return [("ShadowFlowing", "False", it.finding.reason, it.finding.message)]

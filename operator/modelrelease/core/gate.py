@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from modelrelease.api.parse import Release
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.release import StageKind
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.arrival import arrival
 from modelrelease.core.counts import Evidence, MetricsUnavailable
@@ -32,7 +31,7 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
         error_budget=release.spec.error_budget,
         has_baseline=status.stable is not None,
     )
-    if record.kind != StageKind.SHADOW or verdict.outcome is Outcome.BREACH:
+    if record.kind != "shadow" or verdict.outcome is Outcome.BREACH:
         return verdict
     copies = arrival(evidence[-1], trial.mirror_percent)
     if copies.flowing is not False:
