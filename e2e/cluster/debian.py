@@ -32,7 +32,6 @@ FOR_CLUSTER = (
     "iptables",
     "libc6-dev",
     "openssl",
-    "procps",
     "python3-pip",
     "python3-venv",
     "runc",

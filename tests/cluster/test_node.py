@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# One group, because every case makes the node of the same name.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("node")]
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Run in a process of its own, because it is killed, and because names must be set before node.py reads them.
@@ -82,7 +85,6 @@ def folder(tmp_path):
     finished(driver(tmp_path, "remove"))
 
 
-@pytest.mark.cluster
 def test_a_node_that_runs_is_removed_with_everything_it_started(folder):
     """An orphan in another session, a mount and a cgroup all go with the node's first process."""
     finished(driver(folder, "create"))
@@ -94,7 +96,6 @@ def test_a_node_that_runs_is_removed_with_everything_it_started(folder):
     assert not (folder / "state").exists()
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("milliseconds", [60, 100, 140, 180, 220, 260, 320, 400])
 def test_a_crash_while_making_the_node_leaves_nothing_that_cannot_be_removed(folder, milliseconds):
     """Killed with -9 at any moment: one removal, and the next node can be made."""
