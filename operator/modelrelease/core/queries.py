@@ -5,25 +5,26 @@ One question per counter and set of slice labels, whatever the number of slices,
 selector S, a window of w seconds that ends at the moment of evaluation, and steps of d seconds that divide it:
 
     sum by (revision, <slice labels>) (
-        last_over_time(S[w])
-      - (last_over_time(S[1h] offset w) or last_over_time(S[w]) * 0)
-      + (sum_over_time((last_over_time(S[1h] offset d) > last_over_time(S[d]))[w:d]) or last_over_time(S[w]) * 0)
+        part "now"     last_over_time(S[w]) or last_over_time(S[1h] offset w)
+     or part "before"  -last_over_time(S[1h] offset w)
+     or part "lost"    sum_over_time((last_over_time(S[1h] offset d) > last_over_time(S[d]))[w:d])
     )
 
-that is, for each series: where it is now, less where it was when the window began (0 for a series that was born in
-the window), plus what it lost at each reset (the value before a drop). Every term is filled with 0 where it is silent,
-so no series is lost, not even one with a single sample.
+that is, for each series: where it is now, less where it was when the window began (nowhere, if it was born in the
+window), plus what it lost at each reset (the value before a drop). The parts are told apart by a label of their own,
+so ``or`` keeps all of them and none has to exist: no series is lost, not even one with a single sample.
 
 Why not ``increase()``: it drops the first sample of a newborn series (every candidate pod's series is one) and
-extrapolates to the window's edges, which costs up to an interval at both ends: percents of a window of a minute. This
-expression only reads what was scraped. Its counts are those of the last scrape in the window minus those of the last
-scrape before it, exactly, whole numbers; events since the last scrape come with the next one. Measured on Prometheus
-3.x and 2.42: no difference from the exporter's own counts at births, resets, gaps and restarts (tests/prometheus).
+extrapolates to the window's edges, percents of a window of a minute. Measured over 12-17 s with births, crashes, gaps
+and a restart of Prometheus, on 3.x and 2.42: ``increase()`` is off by +3 to -76 %, with its newborns' least values
+added by +5 to -64 %; this expression equals the exporters' own counts, slice by slice (tests/prometheus). It only reads
+what was scraped: the last scrape in the window less the last one before it, whole numbers; what happened since comes
+with the next scrape. 400 series over 12 h take 0.5 s, ``increase()`` alone 0.15 s.
 
 What it cannot see: a counter that restarts and outgrows its old value between two samples (or within one step d, at
 most 1/500 of the window and never less than a second), and a series that was silent for an hour when the window began
-and had been counting before: it is taken for a newborn. So does a Prometheus that has lost its data: then an arm is
-counted since its pods started, the same for both counters of a ratio.
+and had been counting before: it is taken for a newborn. The same goes for all series of a Prometheus that has lost its data:
+an arm is then counted since its pods started, both counters of a ratio alike.
 
 An answer without a slice label is the slice ``(none)``. An absent numerator is 0 events; an absent denominator is no
 traffic. A value that is no count (NaN, infinite, negative) takes its arm of that slice out; more events than there
@@ -52,6 +53,7 @@ STALE_INTERVALS: Final = 2
 
 _LOOK_BACK: Final = "1h"
 _MOST_STEPS: Final = 500
+_PART_LABEL: Final = "modelrelease_part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +227,9 @@ def _count(selector: Selector, labels: Sequence[str], frame: _Frame) -> Query:
     now = frame.past(selector, width)
     before = frame.past(selector, _LOOK_BACK, frame.width)
     drops = f"{frame.past(selector, _LOOK_BACK, frame.step)} > {frame.past(selector, step)}"
-    lost = f"sum_over_time(({drops})[{steps}])"
-    by = ", ".join(("revision", *labels))
-    return Query(f"sum by ({by}) ({now} - ({before} or {now} * 0) + ({lost} or {now} * 0))", frame.at)
+    parts = {"now": f"{now} or {before}", "before": f"-{before}", "lost": f"sum_over_time(({drops})[{steps}])"}
+    told_apart = (f'label_replace({part}, "{_PART_LABEL}", "{name}", "", "")' for name, part in parts.items())
+    return Query(f"sum by ({', '.join(('revision', *labels))}) ({' or '.join(told_apart)})", frame.at)
 
 
 def _arms(release: Release, baseline: str | None, candidate: str) -> tuple[Matcher, ...]:
