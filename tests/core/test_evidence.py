@@ -198,7 +198,7 @@ def test_pieces_are_put_together_in_order():
     counts = Arms(rng.poisson(20, 20_000).astype(float), np.full(20_000, 1000.0), base, np.full(20_000, 10_000.0))
     bounds = rng.uniform(0.9, 1.1, 20_000)
     together = log_evidence(Engine.COUNTS, [counts], bounds, 1, HARM, 0.05)
-    for index in (0, 8191, 8192, 19_999):
+    for index in (0, 4095, 4096, 19_999):
         alone = log_evidence(Engine.COUNTS, [counts.take(slice(index, index + 1))], bounds[index], 1, HARM, 0.05)
         assert together[index] == pytest.approx(alone[0], abs=1e-9)
 

@@ -219,13 +219,16 @@ def log_harm(question: Question, stages: Sequence[Arms], budget: float) -> Float
 
 def excludes(question: Question | None, current: Arms) -> BoolArray:
     """Return whether the harm is excluded ``(n,)``, in every direction in its own right; None excludes nothing."""
-    result = np.ones(current.of.shape, dtype=bool)
     if question is None:
-        return result
+        return np.ones(current.of.shape, dtype=bool)
+    open_ = np.arange(current.of.size)
     for side in question.sides:
-        log_e = log_evidence(question.engine, (current,), side.bound, -side.sign, question.bet, PASS_LEVEL)
-        result &= log_e >= np.log(1 / PASS_LEVEL)
-    return result
+        # What one direction has ruled out needs no look at the other.
+        log_e = log_evidence(question.engine, (current.take(open_),), side.bound, -side.sign, question.bet, PASS_LEVEL)
+        open_ = open_[log_e >= np.log(1 / PASS_LEVEL)]
+    excluded = np.zeros(current.of.shape, dtype=bool)
+    excluded[open_] = True
+    return excluded
 
 
 _MOST_TRAFFIC: Final = 1e4
