@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-# One group, because every case makes the node of the same name.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("node")]
+from e2e.cluster.binaries import locked
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -81,8 +82,10 @@ def orphans(folder: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path):
-    yield tmp_path
-    finished(driver(tmp_path, "remove"))
+    # Every case makes the node of the same name, so one at a time, whatever runs tests in parallel.
+    with locked(Path("/run/lock/modelrelease-test-node")):
+        yield tmp_path
+        finished(driver(tmp_path, "remove"))
 
 
 def test_a_node_that_runs_is_removed_with_everything_it_started(folder):
