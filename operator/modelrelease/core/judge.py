@@ -48,7 +48,7 @@ class _Assessment:
     Attributes:
         clause: The clause.
         hyp: What it judges.
-        question: What breaks it.
+        questions: What breaks it: over all traffic, and in a slice.
         weight: Share of the budget of its family, summing to *share* over the hypotheses.
         share: The clause's share of its family's budget.
         log_e: Evidence of harm.
@@ -62,7 +62,7 @@ class _Assessment:
 
     clause: Clause
     hyp: Hypotheses
-    question: Question
+    questions: tuple[Question, Question]
     weight: FloatArray
     share: float
     log_e: FloatArray
@@ -145,9 +145,9 @@ def _shares(contract: Contract, *, has_baseline: bool) -> Mapping[str, float]:
 def _assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, budget: float) -> _Assessment:
     metric = contract.metric(clause.metric)
     base_rate = _overall_base_rate(hyp)
-    question = harm(clause, metric, base_rate)
+    questions = (harm(clause, metric, base_rate, overall=True), harm(clause, metric, base_rate, overall=False))
     weight = share * _weights(hyp)
-    log_e = log_harm(question, hyp.stages, budget)
+    log_e = np.concatenate([log_harm(q, stages, budget) for q, stages in zip(questions, _split(hyp), strict=True)])
     seen = hyp.current.of > 0
     if clause.needs_baseline:
         seen &= hyp.current.base_of > 0
@@ -159,7 +159,7 @@ def _assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, b
     return _Assessment(
         clause=clause,
         hyp=hyp,
-        question=question,
+        questions=questions,
         weight=weight,
         share=share,
         log_e=log_e,
@@ -170,6 +170,11 @@ def _assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, b
         thin=thin,
         rest_assured=bool(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
     )
+
+
+def _split(hyp: Hypotheses) -> tuple[list[Arms], list[Arms]]:
+    """Return the counts of all traffic, and those of the slices, by stage."""
+    return [arms.take(slice(0, 1)) for arms in hyp.stages], [arms.take(slice(1, None)) for arms in hyp.stages]
 
 
 def _thin(clause: Clause, hyp: Hypotheses) -> BoolArray:
@@ -348,7 +353,7 @@ def _gate_reason(outcome: Outcome, verdicts: Sequence[ClauseVerdict]) -> Reason:
 
 
 def _clause_verdict(it: _Assessment, *, broken: bool, budget: float) -> ClauseVerdict:
-    low, high = interval(it.question, it.hyp.stages, budget * it.weight, budget)
+    low, high = _intervals(it, budget)
     parts = [_slice_verdict(it, index, low[index], high[index]) for index in range(len(it.hyp.parts))]
     outcome, reason = _clause_outcome(it, parts, broken=broken)
     slices = tuple(sorted(parts[1:], key=_worst_slice_first))
@@ -370,6 +375,15 @@ def _clause_verdict(it: _Assessment, *, broken: bool, budget: float) -> ClauseVe
         slices=slices,
         log_e=it.log_mean - float(np.log(it.share)),
     )
+
+
+def _intervals(it: _Assessment, budget: float) -> tuple[FloatArray, FloatArray]:
+    level = budget * it.weight
+    ends = [
+        interval(question, stages, its_level, budget)
+        for question, stages, its_level in zip(it.questions, _split(it.hyp), (level[:1], level[1:]), strict=True)
+    ]
+    return np.concatenate([low for low, _ in ends]), np.concatenate([high for _, high in ends])
 
 
 def _worst_slice_first(part: SliceVerdict) -> tuple[bool, float, str]:
@@ -395,7 +409,7 @@ def _slice_verdict(it: _Assessment, index: int, low: float, high: float) -> Slic
     total = it.hyp.counted
     baseline = _rate(total.base_events[index], total.base_of[index])
     candidate = _rate(total.events[index], total.of[index])
-    change = _change(it.question, baseline, candidate)
+    change = _change(it.questions[0], baseline, candidate)
     outcome, reason = _slice_outcome(it, index)
     return SliceVerdict(
         part=it.hyp.parts[index],

@@ -11,7 +11,7 @@ from typing import Final
 
 from modelrelease.api.contract import Better, Clause, Metric
 from modelrelease.api.quantities import Margin, Unit, parse_margin
-from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, Bet, Engine
+from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, SLICE_HARM, Bet, Engine
 
 SLICE_ASSURANCE: Final = Margin(value=0.5, unit=Unit.RELATIVE, text="50%")
 """Harm that a pass excludes in each slice when the clause does not say: thin slices can prove no less in a lifetime."""
@@ -46,15 +46,21 @@ class Question:
     text: str
 
 
-def harm(clause: Clause, metric: Metric, base_rate: float) -> Question:
-    """Return what breaks *clause*; *base_rate* is the baseline's rate over all traffic, it chooses the engine."""
-    return _question(clause, metric, clause.margin, base_rate, pass_side=False)
+def harm(clause: Clause, metric: Metric, base_rate: float, *, overall: bool) -> Question:
+    """
+    Return what breaks *clause* over all traffic or in a slice.
+
+    The two differ only in where the bet is placed; *base_rate*, the baseline's over all traffic, chooses the engine.
+    """
+    return _question(clause, metric, clause.margin, base_rate, HARM if overall else SLICE_HARM)
 
 
 def exclusion(clause: Clause, metric: Metric, base_rate: float, *, overall: bool) -> Question | None:
     """Return the harm that a pass of *clause* must exclude over all traffic or in a slice; None asks for no proof."""
     margin = _assured(clause, overall=overall)
-    return _question(clause, metric, margin, base_rate, pass_side=True) if margin else None
+    if margin is None:
+        return None
+    return _question(clause, metric, margin, base_rate, Bet(ASSURANCE_MULTIPLIERS, _information(margin.value)))
 
 
 def _assured(clause: Clause, *, overall: bool) -> Margin | None:
@@ -67,7 +73,7 @@ def _assured(clause: Clause, *, overall: bool) -> Margin | None:
     return own if own.unit is Unit.RELATIVE and own.value > SLICE_ASSURANCE.value else SLICE_ASSURANCE
 
 
-def _question(clause: Clause, metric: Metric, margin: Margin, base_rate: float, *, pass_side: bool) -> Question:
+def _question(clause: Clause, metric: Metric, margin: Margin, base_rate: float, bet: Bet) -> Question:
     signs = _signs(clause, metric)
     if not clause.needs_baseline:
         sides = tuple(Side(margin.value, sign) for sign in signs)
@@ -78,7 +84,6 @@ def _question(clause: Clause, metric: Metric, margin: Margin, base_rate: float, 
         return Question(Engine.DIFFERENCE, sides, Bet(HARM.multipliers, _information(margin.value)), margin.text)
     sides = tuple(Side(1 + sign * margin.value, sign) for sign in signs if 1 + sign * margin.value > 0)
     engine = Engine.RATIO if base_rate > HIGH_RATE else Engine.COUNTS
-    bet = Bet(ASSURANCE_MULTIPLIERS, _information(margin.value)) if pass_side else HARM
     return Question(engine, sides, bet, margin.text)
 
 
