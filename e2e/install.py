@@ -30,6 +30,9 @@ def install(world: World, console: Console, *, in_cluster_images: bool) -> None:
         for image in ("operator", "model-server"):
             subprocess.run([sys.executable, "-m", "e2e.cluster", "load", image], check=True, cwd=REPOSITORY)
     console.print("installing the operator from its chart")
+    if world.kubectl.get("-n", OPERATOR_NAMESPACE, "deployment", "modelrelease-operator"):
+        # The tag of the images stays the same, so a running operator would stay what it was.
+        world.kubectl.run("-n", OPERATOR_NAMESPACE, "rollout", "restart", "deployment/modelrelease-operator")
     helm(
         world,
         "upgrade",

@@ -14,7 +14,10 @@ ENOUGH_REQUESTS: Final = 50
 """Copies that must be due before their absence means anything."""
 
 ARRIVING_FRACTION: Final = 0.7
-"""Copies that must arrive, of those due. The rest is slack: copies are sent without waiting, and scrapes are late."""
+"""Copies that must arrive, of those due. The rest is slack: copies are sent without waiting, and a busy shadow drops."""
+
+SETTLING_SECONDS: Final = 15.0
+"""What the Gateway may take to begin, and the scrapes to see it: copies of this time are not due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +51,5 @@ def arrival(stage: StageCounts, mirror_percent: int) -> Arrival:
     if not totals:
         return Arrival(due=0.0, arrived=0.0)
     baseline, candidate = max(totals, key=lambda pair: float(pair[0]))
-    return Arrival(due=float(baseline) * mirror_percent / 100, arrived=float(candidate))
+    settled = max(0.0, 1 - SETTLING_SECONDS / stage.seconds) if stage.seconds > 0 else 0.0
+    return Arrival(due=float(baseline) * settled * mirror_percent / 100, arrived=float(candidate))
