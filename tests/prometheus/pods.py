@@ -34,9 +34,8 @@ class Pod:
 
     @property
     def target(self) -> Target:
-        host, port = self._server.server_address[:2]
         labels = {"namespace": NAMESPACE, "release": RELEASE, "revision": self.revision}
-        return Target(f"{host}:{port}", labels)
+        return Target(f"127.0.0.1:{self._server.server_port}", labels)
 
     def count(self, country: str, *, block: int, allow: int) -> None:
         """Decide that many requests."""

@@ -23,8 +23,8 @@ with the next scrape. 400 series over 12 h take 0.5 s, ``increase()`` alone 0.15
 
 What it cannot see: a counter that restarts and outgrows its old value between two samples (or within one step d, at
 most 1/500 of the window and never less than a second), and a series that was silent for an hour when the window began
-and had been counting before: it is taken for a newborn. The same goes for all series of a Prometheus that has lost its data:
-an arm is then counted since its pods started, both counters of a ratio alike.
+and had been counting before: it is taken for a newborn. The same goes for all series of a Prometheus that has lost its
+data: an arm is then counted since its pods started, both counters of a ratio alike.
 
 An answer without a slice label is the slice ``(none)``. An absent numerator is 0 events; an absent denominator is no
 traffic. A value that is no count (NaN, infinite, negative) takes its arm of that slice out; more events than there
