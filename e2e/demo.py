@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 
@@ -22,7 +23,21 @@ from e2e.cluster.progress import ClusterError
 from e2e.install import install
 from e2e.latency import seconds_to_route
 from e2e.watch import follow, route_log
-from e2e.world import BAD, FIRST, GOOD, NAMESPACE, RELEASE, Kubectl, Object, World, kubeconfig, loans, moment, traffic
+from e2e.world import (
+    BAD,
+    FIRST,
+    GOOD,
+    HOSTNAME,
+    NAMESPACE,
+    RELEASE,
+    Kubectl,
+    Object,
+    World,
+    kubeconfig,
+    loans,
+    moment,
+    traffic,
+)
 
 RATE = 150.0
 """Requests per second that the demo sends: real applications, replayed in order."""
@@ -113,7 +128,7 @@ def bad_version_in_canary(world: World, console: Console) -> None:
     )
 
 
-def _is_release(version: str):  # noqa: ANN202 - a predicate
+def _is_release(version: str) -> Callable[[Object], bool]:
     def arrived(release: Object) -> bool:
         status = release.get("status") or {}
         done = status.get("observedGeneration") == release["metadata"]["generation"]
@@ -153,8 +168,8 @@ def farewell(console: Console, world: World) -> None:
         f"  kubectl -n {NAMESPACE} get mrel -w\n"
         f"  kubectl -n {NAMESPACE} describe mrel {RELEASE}\n"
         f"  kubectl -n {NAMESPACE} edit mrel {RELEASE}      # spec.model.version: {FIRST}, {GOOD}, {BAD}\n"
-        f"  .venv/bin/python -m modelserver.traffic --url http://{world.gateway_address()}/decide --host loans.example.com "
-        "--rate 150 --seconds 600   # traffic has stopped with the demo\n"
+        f"  .venv/bin/python -m modelserver.traffic --url http://{world.gateway_address()}/decide "
+        f"--host {HOSTNAME} --rate {RATE:.0f} --seconds 600   # the demo's traffic has stopped\n"
         "  make demo-down      # remove every trace"
     )
 

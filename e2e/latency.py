@@ -11,16 +11,15 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
-from modelrelease.core.queries import StageWindow
-
 from e2e.watch import RouteLog
 from e2e.world import Object, World
+from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
 from modelrelease.api.parse import Release, parse
 from modelrelease.api.reasons import Outcome
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.judge import judge
+from modelrelease.core.queries import StageWindow
 
 STEP = timedelta(seconds=0.5)
 LOOK_BACK = timedelta(seconds=60)
