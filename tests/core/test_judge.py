@@ -152,6 +152,7 @@ def test_every_slice_must_be_assured():
     verdict = verdict_on(contract, a_stage(countries=countries))
     assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNDECIDED)
     assert "country=MT (+0.0 %, 60 events of 3 000, about 8 min more)" in verdict.message
+    assert gate_status(verdict, "canary", datetime(2026, 11, 23, tzinfo=UTC)).eta == "8 min"
 
 
 def test_no_proof_is_asked_for_when_assure_says_none():
@@ -347,6 +348,16 @@ def test_counts_without_slices_are_allowed():
     stage = a_stage(((40_000, 1_000_000), (40_000, 1_000_000)))
     stage.counts["block-rate", "country"] = empty
     assert verdict_on(a_contract(), stage).reason is Reason.NO_DATA
+
+
+@pytest.mark.parametrize(("weight", "want"), [(None, Outcome.INCONCLUSIVE), (20, Outcome.BREACH)])
+def test_a_heavier_clause_has_more_of_the_budget(weight, want):
+    """The same counts, one of twenty clauses: with most of the weight they are proof."""
+    rest = [{"name": f"errors-{i}", "metric": "error-rate", "atMost": "1%"} for i in range(19)]
+    clause = {"name": "steady", "metric": "block-rate", "noWorse": "5%"}
+    contract = a_contract({**clause, **({"weight": weight} if weight else {})}, *rest)
+    stage = a_stage(((800, 40_000), (1020, 40_000)), errors=((10, 40_000), (10, 40_000)))
+    assert verdict_on(contract, stage).outcome is want
 
 
 # How much longer.

@@ -121,6 +121,9 @@ class Clause(SpecModel):
     )
     on_breach: OnBreach | None = Field(default=None, description="What a breach does. Default Rollback.")
     assure: Assure | None = Field(default=None, description="How large a harm must be excluded before a pass.")
+    weight: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="Share of the error budget, against other clauses of the same onBreach. Default 1."
+    )
 
     @property
     def margin(self) -> Margin:

@@ -121,6 +121,7 @@ class GateStatus(StatusModel):
     reason: str
     message: str = ""
     worst: str = Field(default="", description="The worst slice in one line.")
+    eta: str | None = Field(default=None, description="How much longer it takes at the present rates and traffic.")
     evaluated_at: Time
     clauses: list[ClauseStatus] = Field(default_factory=list)
 

@@ -132,11 +132,9 @@ def action(clause: Clause) -> OnBreach:
 
 def _shares(contract: Contract, *, has_baseline: bool) -> Mapping[str, float]:
     """Return each clause's share of its family's budget: the same in every stage, or the mean were no fair bet."""
-    families = {
-        name: [c.name for c in contract.clauses if action(c) is name and (has_baseline or not c.needs_baseline)]
-        for name in OnBreach
-    }
-    return {clause: 1 / len(members) for members in families.values() for clause in members}
+    compared = [clause for clause in contract.clauses if has_baseline or not clause.needs_baseline]
+    totals = {family: sum(c.weight or 1 for c in compared if action(c) is family) for family in OnBreach}
+    return {clause.name: (clause.weight or 1) / totals[action(clause)] for clause in compared}
 
 
 # One clause in numbers.

@@ -226,6 +226,7 @@ def gate_status(verdict: GateVerdict, stage: str, now: datetime) -> GateStatus:
         reason=verdict.reason,
         message=verdict.message,
         worst=verdict.worst,
+        eta=span(verdict.eta) if verdict.eta else None,
         evaluated_at=now,
         clauses=[_clause_status(clause) for clause in verdict.clauses],
     )
