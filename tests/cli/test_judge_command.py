@@ -68,7 +68,21 @@ def test_json_holds_every_slice_of_every_clause(run):
     assert [part["slice"] for part in errors["slices"]] == [""]
     harmed = steady["slices"][1]
     assert harmed.keys() == {
-        *("slice", "verdict", "reason", "baseline", "candidate", "change", "low", "high", "events", "of", "logE", "eta")
+        *(
+            "slice",
+            "verdict",
+            "reason",
+            "baseline",
+            "candidate",
+            "change",
+            "low",
+            "high",
+            "events",
+            "of",
+            "logE",
+            "level",
+            "eta",
+        )
     }
     assert (harmed["events"], harmed["of"]) == (
         {"baseline": 288, "candidate": 500},

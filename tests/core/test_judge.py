@@ -360,6 +360,15 @@ def test_a_heavier_clause_has_more_of_the_budget(weight, want):
     assert verdict_on(contract, stage).outcome is want
 
 
+def test_the_levels_of_all_slices_are_the_budget():
+    """Half for all traffic, half for the slices, equal clauses: an expert can check every bound by hand."""
+    verdict = verdict_on(a_contract(STEADY, FEW_ERRORS), a_stage(countries=HARMED, errors=((1, 1000), (1, 1000))))
+    steady, errors = verdict.clauses
+    assert [part.level for part in (steady.overall, *steady.slices)] == pytest.approx([0.0025, 0.00125, 0.00125])
+    assert errors.overall.level == pytest.approx(0.005)
+    assert (steady.engine, errors.engine) == ("counts", "limit")
+
+
 # How much longer.
 
 

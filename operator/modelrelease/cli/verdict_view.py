@@ -68,6 +68,7 @@ def _clause_json(clause: ClauseVerdict) -> dict[str, Any]:
         "metric": clause.metric,
         "verdict": clause.outcome.value,
         "reason": clause.reason.value,
+        "engine": clause.engine,
         "logE": clause.log_e,
         "slices": [_slice_json(part) for part in parts],
     }
@@ -86,6 +87,7 @@ def _slice_json(part: SliceVerdict) -> dict[str, Any]:
         "events": dict(zip(("baseline", "candidate"), part.events, strict=True)),
         "of": dict(zip(("baseline", "candidate"), part.of, strict=True)),
         "logE": part.log_e,
+        "level": part.level,
         "eta": part.eta.total_seconds() if part.eta else None,
     }
 

@@ -352,7 +352,7 @@ def _gate_reason(outcome: Outcome, verdicts: Sequence[ClauseVerdict]) -> Reason:
 
 def _clause_verdict(it: _Assessment, *, broken: bool, budget: float) -> ClauseVerdict:
     low, high = _intervals(it, budget)
-    parts = [_slice_verdict(it, index, low[index], high[index]) for index in range(len(it.hyp.parts))]
+    parts = [_slice_verdict(it, index, (low[index], high[index]), budget) for index in range(len(it.hyp.parts))]
     outcome, reason = _clause_outcome(it, parts, broken=broken)
     slices = tuple(sorted(parts[1:], key=_worst_slice_first))
     asked = [
@@ -369,6 +369,7 @@ def _clause_verdict(it: _Assessment, *, broken: bool, budget: float) -> ClauseVe
         unit=unit_of(it.clause),
         absolute=not it.clause.needs_baseline,
         on_breach=action(it.clause),
+        engine=it.questions[0].engine.value,
         overall=parts[0],
         slices=slices,
         log_e=it.log_mean - float(np.log(it.share)),
@@ -403,7 +404,7 @@ def _clause_outcome(it: _Assessment, parts: Sequence[SliceVerdict], *, broken: b
     return Outcome.INCONCLUSIVE, next(reason for reason in _DOUBTS if reason in doubts)
 
 
-def _slice_verdict(it: _Assessment, index: int, low: float, high: float) -> SliceVerdict:
+def _slice_verdict(it: _Assessment, index: int, ends: tuple[float, float], budget: float) -> SliceVerdict:
     total = it.hyp.counted
     baseline = _rate(total.base_events[index], total.base_of[index])
     candidate = _rate(total.events[index], total.of[index])
@@ -416,11 +417,12 @@ def _slice_verdict(it: _Assessment, index: int, low: float, high: float) -> Slic
         baseline=baseline,
         candidate=candidate,
         change=change,
-        low=float(low) if change is not None else None,
-        high=float(high) if change is not None else None,
+        low=float(ends[0]) if change is not None else None,
+        high=float(ends[1]) if change is not None else None,
         events=(float(total.base_events[index]), float(total.events[index])),
         of=(float(total.base_of[index]), float(total.of[index])),
         log_e=float(it.log_e[index]),
+        level=float(it.weight[index]) * budget,
         eta=_eta(it, index) if outcome is Outcome.INCONCLUSIVE else None,
     )
 

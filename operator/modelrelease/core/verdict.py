@@ -36,6 +36,7 @@ class SliceVerdict:
         low, high: Interval of *change* that holds at every look, at the clause's level.
         events, of: Counts (baseline, candidate), summed over the stages for display only.
         log_e: Natural logarithm of the e-value against "the clause holds here", summed over stages.
+        level: Share of the error budget; the slice is proved broken when its e-value reaches 1/level.
         eta: How much longer until it is assured, at the present rates and traffic; None when that is not in sight.
     """
 
@@ -50,6 +51,7 @@ class SliceVerdict:
     events: tuple[float, float]
     of: tuple[float, float]
     log_e: float
+    level: float
     eta: timedelta | None
 
 
@@ -65,6 +67,7 @@ class ClauseVerdict:
         unit: Unit in which changes are told: relative, or percentage points.
         absolute: Whether the candidate is judged alone; changes are then distances from the limit.
         on_breach: What a breach does.
+        engine: Name of the e-process that judged it.
         overall: All traffic.
         slices: Every slice judged, worst first (breaches, then by evidence).
         log_e: Weighted mean of the clause's e-values, as a logarithm.
@@ -80,6 +83,7 @@ class ClauseVerdict:
     unit: Unit
     absolute: bool
     on_breach: OnBreach
+    engine: str
     overall: SliceVerdict | None
     slices: tuple[SliceVerdict, ...]
     log_e: float
