@@ -33,8 +33,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from modelrelease.core.evidence import HARM, SLICE_HARM, Arms, Engine
-from modelrelease.core.judge import log_harm
+from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, SLICE_HARM, Arms, Bet, Engine
+from modelrelease.core.judge import excludes, log_harm
 from modelrelease.core.question import Question, Side
 
 Array = NDArray[np.float64]
@@ -250,6 +250,23 @@ def print_goals(result: Result) -> None:
         )
 
 
+def print_assurance(seed: int) -> None:
+    """Print how many candidate requests half of 300 identical slices need until a change is excluded."""
+    rng = np.random.default_rng(seed)
+    looks, slices = 160, 300
+    print("\ncandidate requests until a change is excluded (2 % rate, 10 % canary, no change, median):")
+    for margin in (0.05, 0.1, 0.2, 0.3, 0.5):
+        sides = (Side(1 + margin, 1), Side(1 - margin, -1))
+        question = Question(Engine.COUNTS, sides, Bet(ASSURANCE_MULTIPLIERS, 100.0), f"{margin:.0%}")
+        step = 13 / np.log1p(margin) ** 2
+        events, base = (rng.poisson(step * share * 0.02, (looks, slices)).cumsum(axis=0).ravel() for share in (1, 9))
+        of = np.repeat(step * np.arange(1, looks + 1), slices)
+        counts = Arms(events.astype(float), of, base.astype(float), 9 * of)
+        print(
+            f"  {margin:.0%}: {np.median(first(excludes(question, counts).reshape(looks, slices), of[::slices])):,.0f}"
+        )
+
+
 def main() -> None:
     """Run the worlds and print the table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -272,6 +289,7 @@ def main() -> None:
     print(f"\n{total:,} releases in {time.monotonic() - start:.0f} s\n")
     for result in goals:
         print_goals(result)
+    print_assurance(given.seed)
 
 
 def run_in_batches(world: World, releases: int, seed: int) -> Result:
