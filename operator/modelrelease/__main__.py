@@ -64,7 +64,13 @@ async def operate(settings: Settings) -> None:
             event_failed=telemetry.event_failed,
         )
         prometheus = PrometheusReader(_prometheus(settings), on_bad_sample=telemetry.bad_samples)
-        world = World(kube=kube, metrics=prometheus, log=telemetry, drain=settings.drain)
+        world = World(
+            kube=kube,
+            metrics=prometheus,
+            log=telemetry,
+            drain=settings.drain,
+            scrape_interval=settings.prometheus_scrape_interval,
+        )
 
         async def tick(key: Key) -> timedelta | None:
             again_in = await reconcile(*key, world, datetime.now(UTC))

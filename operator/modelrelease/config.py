@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     """Address of Prometheus, such as ``http://prometheus.monitoring:9090``. Required. Everything is judged on it."""
 
     prometheus_scrape_interval: _Duration = timedelta(seconds=5)
-    """Seconds between two scrapes of the model servers. Default 5s. Evidence younger than this is not asked for."""
+    """Time between two scrapes of the model servers. Default 5s. Gates that are fresh or in doubt are judged as often;
+    counts whose newest sample is older than two of it are no evidence."""
 
     prometheus_token_file: Path | None = None
     """File with a bearer token for Prometheus, read anew for each question. Default: no token."""

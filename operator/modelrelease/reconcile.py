@@ -8,26 +8,23 @@ follows it. A crash between any two lines is repaired by the next tick, because 
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from modelrelease.adapters.errors import AdapterError
 from modelrelease.adapters.gateway import gateway_problem, read_route, route_manifest
 from modelrelease.adapters.kube import Children
 from modelrelease.api.parse import InvalidSpec, Release, parse
 from modelrelease.api.release import StageKind
-from modelrelease.api.status import COMPLETED, PENDING, ReleaseStatus
+from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.announce import Announcement, announce
+from modelrelease.core.attention import look_again
 from modelrelease.core.counts import Evidence
-from modelrelease.core.decide import Cancel, Decision, Hold, RollBack, Situation, Start, decide, refuse
+from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Start, decide, refuse
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
-
-SOON: Final = timedelta(seconds=1)
-PENDING_TICK: Final = timedelta(seconds=5)
-STALLED_TICK: Final = timedelta(seconds=30)
 
 
 class Kube(Protocol):
@@ -84,12 +81,14 @@ class World:
         metrics: Prometheus.
         log: Where decisions are logged and counted.
         drain: How long a revision without traffic keeps its pods.
+        scrape_interval: Time between two scrapes of Prometheus.
     """
 
     kube: Kube
     metrics: Metrics
     log: Log
     drain: timedelta
+    scrape_interval: timedelta
 
 
 async def reconcile(namespace: str, name: str, world: World, now: datetime) -> timedelta | None:
@@ -102,13 +101,13 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
     body = await world.kube.get_release(namespace, name)
     if body is None or body["metadata"].get("deletionTimestamp"):
         return None
-    now = now.replace(microsecond=0)
+    moment, now = now, now.replace(microsecond=0)  # status holds whole seconds; evidence is as fresh as can be
     before = ReleaseStatus.model_validate(body.get("status") or {})
     release = parse(body)
     if isinstance(release, InvalidSpec):
         return await _refuse(release, body, before, world, now)
 
-    seen = await _observe(release, before, world, now)
+    seen = await _observe(release, before, world, moment)
     situation = Situation(release, before, seen, evaluate(release, before, seen.evidence), now)
     decision = decide(situation)
     after = transition(situation, decision)
@@ -119,7 +118,7 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
     await _say(body, before, after, world)
     if failure:
         raise failure
-    return _look_again(release, after, decision, planned, now)
+    return look_again(release, after, decision, situation.finding, planned, now, shortest=world.scrape_interval)
 
 
 async def _refuse(
@@ -136,7 +135,7 @@ async def _refuse(
 # Observe.
 
 
-async def _observe(release: Release, status: ReleaseStatus, world: World, now: datetime) -> Observation:
+async def _observe(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Observation:
     parts = (status.stable, status.candidate)
     names = {release.desired.name, *(part.revision for part in parts if part)}
     children = await world.kube.read_children(release.namespace, release.name, release.uid, names)
@@ -148,7 +147,7 @@ async def _observe(release: Release, status: ReleaseStatus, world: World, now: d
         route=read_route(children.route, route_manifest(release, traffic) if traffic else None, release.name),
         gateway_problem=await _gateway_problem(release, status, world),
         conflict=children.conflict,
-        evidence=await _evidence(release, status, world, now),
+        evidence=await _evidence(release, status, world, moment),
     )
 
 
@@ -169,12 +168,12 @@ async def _gateway_problem(release: Release, status: ReleaseStatus, world: World
     return gateway_problem(release, gateways, classes, needs_mirror=shadows and status.stable is not None)
 
 
-async def _evidence(release: Release, status: ReleaseStatus, world: World, now: datetime) -> Evidence | None:
+async def _evidence(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Evidence | None:
     trial = on_trial(status)
     if trial is None or trial.current_stage is None:
         return None
     windows = [
-        StageWindow(name=stage.name, kind=stage.kind, start=stage.start_time, end=stage.end_time or now)
+        StageWindow(name=stage.name, kind=stage.kind, start=stage.start_time, end=stage.end_time or moment)
         for stage in trial.stages
     ]
     baseline = status.stable.revision if status.stable else None
@@ -233,35 +232,3 @@ def _objects_of(release: Release, revision: str) -> list[Manifest]:
 async def _say(body: dict[str, Any], before: ReleaseStatus, after: ReleaseStatus, world: World) -> None:
     for announcement in announce(before, after):
         await world.kube.emit(body, announcement)
-
-
-# When to look again.
-
-
-def _look_again(
-    release: Release, after: ReleaseStatus, decision: Decision, planned: Plan, now: datetime
-) -> timedelta | None:
-    if not isinstance(decision, Hold) or _drifted(after):
-        return SOON
-    waits = [wait for wait in (_progress_tick(release, after, now), planned.prune_after) if wait is not None]
-    if decision.stalled:
-        waits.append(STALLED_TICK)
-    return max(min(waits), timedelta(0)) if waits else None
-
-
-def _drifted(after: ReleaseStatus) -> bool:
-    condition = after.condition("TrafficInSync")
-    return condition is not None and condition.reason == "Drifted"
-
-
-def _progress_tick(release: Release, after: ReleaseStatus, now: datetime) -> timedelta | None:
-    if after.stage == COMPLETED or after.stage == "":
-        return None
-    if after.stage == PENDING:
-        return min(PENDING_TICK, release.spec.interval)
-    record = after.candidate.current_stage if after.candidate else None
-    if record is None:
-        return None
-    planned = {stage.name: stage for stage in release.spec.plan_stages}.get(record.name)
-    bake_left = record.start_time + planned.bake_time - now if planned else timedelta(0)
-    return min(release.spec.interval, bake_left) if bake_left > timedelta(0) else release.spec.interval

@@ -236,13 +236,15 @@ class Lab:
     metrics: FakeMetrics = field(init=False)
     log: NoLog = field(default_factory=NoLog)
     now: datetime = NOW
+    scrape_interval: timedelta = timedelta(seconds=30)
 
     def __post_init__(self) -> None:
         self.metrics = FakeMetrics(self.kube)
 
     @property
     def world(self) -> World:
-        return World(kube=self.kube, metrics=self.metrics, log=self.log, drain=timedelta(seconds=10))
+        ten = timedelta(seconds=10)
+        return World(kube=self.kube, metrics=self.metrics, log=self.log, drain=ten, scrape_interval=self.scrape_interval)
 
     async def tick(self) -> timedelta | None:
         """Reconcile once; the clock moves on by what was asked for, or by a minute."""

@@ -14,7 +14,7 @@ ENOUGH_REQUESTS: Final = 50
 """Copies that must be due before their absence means anything."""
 
 ARRIVING_FRACTION: Final = 0.7
-"""Copies that must arrive, of those due. The rest is slack: copies are sent without waiting, and a busy shadow drops."""
+"""Copies that must arrive, of those due. The rest is slack: copies are sent without waiting, a busy shadow drops."""
 
 SETTLING_SECONDS: Final = 15.0
 """What the Gateway may take to begin, and the scrapes to see it: copies of this time are not due."""

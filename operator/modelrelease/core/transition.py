@@ -7,7 +7,7 @@ live route to find out where a rollout stands.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, assert_never
 
 from modelrelease.api.parse import InvalidSpec
@@ -53,9 +53,8 @@ def transition(it: Situation, decision: Decision) -> ReleaseStatus:
     observed = _observe(it)
     moved = _move(replace(it, status=observed), decision)
     status = moved.model_copy(update={"observed_generation": it.release.generation})
-    return _quiet(
-        it.status, _with_conditions(status, conditions_of(it, decision, status), it.release.generation, it.now)
-    )
+    after = _with_conditions(status, conditions_of(it, decision, status), it.release.generation, it.now)
+    return _quiet(it.status, after, it.now, it.release.spec.interval)
 
 
 def transition_invalid(status: ReleaseStatus, invalid: InvalidSpec, decision: Hold, now: datetime) -> ReleaseStatus:
@@ -259,13 +258,20 @@ def _with_conditions(status: ReleaseStatus, wanted: Sequence[Wanted], generation
     return status.model_copy(update={"conditions": conditions})
 
 
-def _quiet(before: ReleaseStatus, after: ReleaseStatus) -> ReleaseStatus:
-    """Return *before* when *after* differs only in when the gate was looked at."""
-    if before.gate and after.gate:
-        same_moment = after.model_copy(update={"gate": _at(after.gate, before.gate.evaluated_at)})
-        return before if same_moment == before else after
-    return after
+def _quiet(before: ReleaseStatus, after: ReleaseStatus, now: datetime, interval: timedelta) -> ReleaseStatus:
+    """
+    Return *before* when *after* says nothing new.
+
+    Numbers of a gate that is judged more often than every *interval* are news once an interval; verdicts always are.
+    """
+    if before.gate is None or after.gate is None:
+        return after
+    old, new = before.gate, after.gate
+    if now - old.evaluated_at < interval and _verdicts(old) == _verdicts(new):
+        new = old
+    same_moment = new.model_copy(update={"evaluated_at": old.evaluated_at})
+    return before if after.model_copy(update={"gate": same_moment}) == before else after
 
 
-def _at(gate: GateStatus, moment: datetime) -> GateStatus:
-    return gate.model_copy(update={"evaluated_at": moment})
+def _verdicts(gate: GateStatus) -> tuple[object, ...]:
+    return (gate.stage, gate.verdict, gate.reason, *((c.name, c.verdict, c.reason) for c in gate.clauses))

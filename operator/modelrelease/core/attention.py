@@ -1,0 +1,89 @@
+"""
+When to look again: how soon something may have changed that nobody will tell us of.
+
+Verdicts are valid at any time, so looking often costs questions to Prometheus, never errors. It is worth them while a
+stage is fresh, when a bad candidate is found within seconds, and while the evidence is on its way to a breach.
+"""
+
+from datetime import datetime, timedelta
+from math import log
+from typing import Final
+
+from modelrelease.api.parse import Release
+from modelrelease.api.reasons import Reason
+from modelrelease.api.status import PENDING, ReleaseStatus
+from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.decide import Decision, Hold
+from modelrelease.core.plan import Plan, on_trial
+from modelrelease.core.verdict import Finding
+
+SOON: Final = timedelta(seconds=1)
+"""After a step: the next one may be possible at once."""
+
+PENDING_TICK: Final = timedelta(seconds=5)
+"""While pods start; they are watched too, so this only catches what a watch has missed."""
+
+STALLED_TICK: Final = timedelta(seconds=30)
+"""While something outside has to change that is not watched, such as a Gateway."""
+
+FRESH: Final = timedelta(minutes=3)
+"""How long a stage counts as fresh."""
+
+SUSPICIOUS_SHARE: Final = 0.5
+"""Share of the evidence for a breach, on the logarithmic scale, from which on it is on its way."""
+
+
+def look_again(
+    release: Release,
+    after: ReleaseStatus,
+    decision: Decision,
+    finding: Finding | None,
+    planned: Plan,
+    now: datetime,
+    *,
+    shortest: timedelta,
+) -> timedelta | None:
+    """
+    Return how long to wait; None when only a change of the object or of its children can matter.
+
+    Args:
+        release: What is ordered.
+        after: The status that was just recorded.
+        decision: What was decided.
+        finding: What the gate says.
+        planned: What was applied; tells what still drains.
+        now: The one time of this tick.
+        shortest: Time between two scrapes: looking more often shows nothing new.
+    """
+    drifted = after.condition("TrafficInSync")
+    if not isinstance(decision, Hold) or (drifted is not None and drifted.reason == Reason.DRIFTED):
+        return SOON
+    waits = [wait for wait in (_gate(release, after, finding, now, shortest), planned.prune_after) if wait is not None]
+    if decision.stalled:
+        waits.append(STALLED_TICK)
+    return max(min(waits), timedelta(0)) if waits else None
+
+
+def _gate(
+    release: Release, after: ReleaseStatus, finding: Finding | None, now: datetime, shortest: timedelta
+) -> timedelta | None:
+    interval = release.spec.interval
+    if after.stage == PENDING:
+        return min(PENDING_TICK, interval)
+    trial = on_trial(after)
+    record = trial.current_stage if trial else None
+    if record is None:
+        return None
+    age = now - record.start_time
+    if age < FRESH or _suspicious(release, finding):
+        interval = min(interval, shortest)
+    planned = {stage.name: stage for stage in release.spec.plan_stages}.get(record.name)
+    left = planned.bake_time - age if planned else timedelta(0)
+    return min(interval, left) if left > timedelta(0) else interval
+
+
+def _suspicious(release: Release, finding: Finding | None) -> bool:
+    if finding is None or isinstance(finding, MetricsUnavailable):
+        return False
+    needed = log(1 / release.spec.error_budget)
+    return any(clause.log_e >= SUSPICIOUS_SHARE * needed for clause in finding.clauses)
