@@ -229,7 +229,9 @@ BAD: Final[tuple[Bad, ...]] = (
         f"{STAGES}[3].deadline", "'6d23h' is shorter than the stage's bake, 1w"),
     # The contract.
     Bad("two verbs", {f"{CLAUSE}.noWorse": "5%"}, CLAUSE,
-        "has 2 verbs, allowed is exactly one of within, noWorse, atMost, atLeast"),
+        "has 2 verbs, allowed is exactly one of within, noWorse, improves, atMost, atLeast"),
+    Bad("a verb that promises nothing", {f"{CLAUSE}.within": ABSENT, f"{CLAUSE}.improves": False},
+        f"{CLAUSE}.improves", "false promises nothing, allowed is true"),
     Bad("no verb", {f"{CLAUSE}.within": ABSENT}, CLAUSE, "has 0 verbs, allowed is exactly one of within"),
     Bad("a metric that does not exist", {f"{CLAUSE}.metric": "blockrate"}, "spec.contract.clauses",
         'clauses ["steady"] judge metrics that do not exist, allowed: ["block-rate", "error-rate"]'),

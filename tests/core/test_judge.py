@@ -66,6 +66,22 @@ def test_no_worse_looks_the_bad_way(better, candidate, want):
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.6])
+@pytest.mark.parametrize(
+    ("change", "want"), [(0.85, Outcome.PASS), (1.0, Outcome.INCONCLUSIVE), (1.15, Outcome.BREACH)]
+)
+@pytest.mark.parametrize("better", ["Lower", "Higher"])
+def test_an_improvement_has_to_be_proved(rate, change, want, better):
+    contract = a_contract({"name": "gain", "metric": "block-rate", "improves": True}, better=better)
+    events = rate * 1e5
+    changed = change * events if better == "Lower" else (2 - change) * events
+    verdict = verdict_on(contract, a_stage(((events, 1e5), (changed, 1e5))))
+    assert verdict.outcome is want
+    if rate > 0.2 and want is not Outcome.INCONCLUSIVE:
+        small = a_stage(((events / 50, 2e3), (changed / 50, 2e3)))
+        assert verdict_on(contract, small).outcome is want, "a change of 15 % of a common rate needs few requests"
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.6])
 @pytest.mark.parametrize(("change", "want"), [(1.3, Outcome.BREACH), (1.0, Outcome.PASS)])
 def test_rare_and_common_events_are_judged_alike(rate, change, want):
     """The counting engine judges the rare ones, the signed-root engine the common ones."""

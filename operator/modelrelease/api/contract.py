@@ -98,7 +98,7 @@ class Assure(SpecModel):
 
 
 class Clause(SpecModel):
-    """One promise about one metric; exactly one of within, noWorse, atMost, atLeast."""
+    """One promise about one metric; exactly one of within, noWorse, improves, atMost, atLeast."""
 
     name: Name = Field(description="Name of the clause; verdicts, events and reports use it.")
     metric: Name = Field(description="The metric that is judged: a name of `metrics`.")
@@ -110,6 +110,9 @@ class Clause(SpecModel):
     )
     within: MarginText | None = Field(default=None, description="Breach: the change is proved larger, up or down.")
     no_worse: MarginText | None = Field(default=None, description="Breach: proved worse than the baseline by more.")
+    improves: bool | None = Field(
+        default=None, description="True. Pass: proved better than the baseline. Breach: proved worse."
+    )
     at_most: MarginText | None = Field(default=None, description="Breach: the candidate is proved above this.")
     at_least: MarginText | None = Field(default=None, description="Breach: the candidate is proved below this.")
     stages: list[StageKindName] | None = Field(
@@ -127,15 +130,15 @@ class Clause(SpecModel):
 
     @property
     def margin(self) -> Margin:
-        """The margin of the clause's one verb."""
-        text = self.within or self.no_worse or self.at_most or self.at_least
-        assert text is not None, "the schema asks for exactly one verb"
+        """The margin of the clause's one verb; to improve is to be no worse by nothing."""
+        text = self.within or self.no_worse or (self.improves and "0%") or self.at_most or self.at_least
+        assert text, "the schema asks for exactly one verb"
         return parse_margin(text)
 
     @property
     def needs_baseline(self) -> bool:
         """Whether the clause compares with the baseline arm."""
-        return self.within is not None or self.no_worse is not None
+        return self.within is not None or self.no_worse is not None or self.improves is not None
 
     def judged_in(self, kind: str) -> bool:
         """Whether the clause is judged in stages of this *kind*."""

@@ -156,7 +156,8 @@ def _cel_milliseconds(text: str) -> str:
 _CEL_KIND: Final = "(has(self.shadow) ? '{shadow}' : has(self.canary) ? '{canary}' : '{full}')"
 _CEL_BAKE: Final = f"(has(self.bake) ? self.bake : {_CEL_KIND.format(**DEFAULT_BAKE)})"
 _CEL_VERBS: Final = (
-    "[has(self.within), has(self.noWorse), has(self.atMost), has(self.atLeast)].filter(given, given).size()"
+    "[has(self.within), has(self.noWorse), has(self.improves), has(self.atMost), has(self.atLeast)]"
+    ".filter(given, given).size()"
 )
 _CEL_KINDS: Final = "[has(self.shadow), has(self.canary), has(self.full)].filter(given, given).size()"
 _CEL_PERCENTS: Final = "self.stages.filter(s, has(s.canary)).map(s, s.canary.percent)"
@@ -231,7 +232,7 @@ def _as_cel_prints(word: str | int | list[str] | list[int]) -> str:
 
 
 def _verbs(clause: Clause) -> Words | None:
-    verbs = (clause.within, clause.no_worse, clause.at_most, clause.at_least)
+    verbs = (clause.within, clause.no_worse, clause.improves, clause.at_most, clause.at_least)
     count = sum(verb is not None for verb in verbs)
     return _if(count != 1, count)
 
@@ -360,10 +361,18 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         on=Clause,
         path="",
-        says="has {} verbs, allowed is exactly one of within, noWorse, atMost, atLeast",
+        says="has {} verbs, allowed is exactly one of within, noWorse, improves, atMost, atLeast",
         cel=f"{_CEL_VERBS} == 1",
         words=(_CEL_VERBS,),
         broken=_verbs,
+    ),
+    Rule(
+        on=Clause,
+        path=".improves",
+        says="false promises nothing, allowed is true",
+        cel="!has(self.improves) || self.improves",
+        words=(),
+        broken=lambda clause: () if clause.improves is False else None,
     ),
     *_limit_rules("atMost"),
     *_limit_rules("atLeast"),

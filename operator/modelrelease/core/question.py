@@ -3,6 +3,7 @@ What a clause asks, in numbers: which effect is harm, from where on, and what a 
 
     within 5%       breach: ratio > 1.05 or ratio < 0.95      pass: both excluded, each in its own right
     noWorse 2%      breach: worse by more than 2 %            pass: that is excluded
+    improves        breach: worse                             pass: better
     atMost 0.1%     breach: rate > 0.001                      pass: that is excluded
 """
 
@@ -60,7 +61,9 @@ def exclusion(clause: Clause, metric: Metric, base_rate: float, *, overall: bool
     margin = _assured(clause, overall=overall)
     if margin is None:
         return None
-    return _question(clause, metric, margin, base_rate, Bet(ASSURANCE_MULTIPLIERS, _information(margin.value)))
+    # Where nothing may be worse, a pass is proof of something better, as large as a breach would be bad.
+    bet = Bet(ASSURANCE_MULTIPLIERS, _information(margin.value)) if margin.value else HARM
+    return _question(clause, metric, margin, base_rate, bet)
 
 
 def _assured(clause: Clause, *, overall: bool) -> Margin | None:
@@ -90,11 +93,15 @@ def _question(clause: Clause, metric: Metric, margin: Margin, base_rate: float, 
 def _signs(clause: Clause, metric: Metric) -> tuple[int, ...]:
     if clause.within is not None:
         return (1, -1)
-    if clause.no_worse is not None:
+    if clause.no_worse is not None or clause.improves:
         return (-1,) if metric.better is Better.HIGHER else (1,)
     return (1,) if clause.at_most is not None else (-1,)
 
 
+_SMALL_DIFFERENCE: Final = 0.01
+"""Difference of rates that is looked for where any is harm."""
+
+
 def _information(effect: float) -> float:
     """Return the information at which an effect of this size is proved at 5 %, the scale of most looks."""
-    return 6.0 / max(effect, 0.001) ** 2
+    return 6.0 / (max(effect, 0.001) if effect else _SMALL_DIFFERENCE) ** 2
