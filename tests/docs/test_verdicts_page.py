@@ -10,13 +10,13 @@ from pathlib import Path
 from modelrelease.core.evidence import Engine
 
 PAGE = Path(__file__).parents[2] / "docs" / "verdicts.md"
-FENCE = re.compile(r"^```(\w+)(?: title=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?:`(\S+)`[^\n]*:\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_the_example_prints_what_the_page_shows(tmp_path):
-    """Files are written as shown, commands run as shown."""
+    """Files are written under the name in the line above them, commands run as shown."""
     ran = 0
-    for language, title, text in FENCE.findall(PAGE.read_text(encoding="utf-8")):
+    for title, language, text in FENCE.findall(PAGE.read_text(encoding="utf-8")):
         if title:
             (tmp_path / title).write_text(text, encoding="utf-8")
         if language == "console":
