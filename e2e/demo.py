@@ -11,8 +11,8 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
@@ -60,27 +60,30 @@ def main() -> int:
         "the very first time, the cluster is built from source before (about 25 minutes on 2 cores).\n"
     )
     try:
-        if cluster == "kind":
-            kind.up(console)
-        else:
-            subprocess.run([sys.executable, "-m", "e2e.cluster", "up"], check=True)
-        world = World(Kubectl(kind.kubeconfig() if cluster == "kind" else kubeconfig()))
-        install(world, console, in_cluster_images=cluster == "here")
-        show(world, console)
+        with kind.world(console) if cluster == "kind" else throwaway(console) as world:
+            show(world, console)
+            console.print(Rule(f"done in {time.monotonic() - started:.0f} s"))
+            farewell(console, world)
     except (ClusterError, TimeoutError, RuntimeError, subprocess.CalledProcessError) as error:
         console.print(f"[bold red]the demo stopped:[/] {error}", markup=True)
         console.print("logs: python3 -m e2e.cluster status; make demo-down removes everything")
         return 1
-    console.print(Rule(f"done in {time.monotonic() - started:.0f} s"))
-    farewell(console, world)
     return 0
+
+
+@contextmanager
+def throwaway(console: Console) -> Iterator[World]:
+    """Bring up the throwaway cluster of this machine with the operator on it; it is left up."""
+    subprocess.run([sys.executable, "-m", "e2e.cluster", "up"], check=True)
+    world = World(Kubectl(kubeconfig()))
+    install(world, console, in_cluster_images=True)
+    yield world
 
 
 def show(world: World, console: Console) -> None:
     """Drive the releases, one after the other."""
-    with ExitStack() as stack:
-        console.print(f"sending {RATE:.0f} real loan applications a second through the Gateway")
-        stack.enter_context(traffic(world.gateway_address(), rate=RATE, seconds=1500))
+    console.print(f"sending {RATE:.0f} real loan applications a second through the Gateway")
+    with traffic(world.gateway_address(), rate=RATE, seconds=1500):
         first_version(world, console)
         good_version(world, console)
         bad_version_in_shadow(world, console)

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
 from e2e.cluster.paths import PACKAGE, REPOSITORY, STATE
-from e2e.install import IMAGE_TAG, OPERATOR_IMAGE
+from e2e.install import IMAGE_TAG, OPERATOR_IMAGE, install
+from e2e.world import Kubectl, World
 
 NAME: Final = "modelrelease"
 IMAGES: Final = {
     OPERATOR_IMAGE: "operator/Dockerfile",
     "localhost/modelrelease-model-server": "model-server/Dockerfile",
+}
+PUBLISHED_IMAGES: Final = {
+    "localhost/prometheus:1": "docker.io/prom/prometheus:v3.5.0",
+    "localhost/envoy:1": "docker.io/envoyproxy/envoy:distroless-v1.37.0",
 }
 ENVOY_GATEWAY: Final = ("oci://docker.io/envoyproxy/gateway-helm", "v1.9.1")
 
@@ -29,8 +36,37 @@ def kubeconfig() -> Path:
     return STATE.with_name("modelrelease-kind") / "kubeconfig"
 
 
-def up(console: Console) -> None:
-    """Create the kind cluster with everything that the demo needs."""
+GATEWAY_PORT: Final = 18080
+PROMETHEUS_PORT: Final = 19090
+
+
+@contextmanager
+def world(console: Console) -> Iterator[World]:
+    """Bring up the kind cluster with the operator on it; its Services are reached through kubectl port-forward."""
+    _up(console)
+    inside = World(Kubectl(kubeconfig()))
+    install(inside, console, in_cluster_images=False)
+    selector = "gateway.envoyproxy.io/owning-gateway-name=public"
+    found = inside.kubectl.get("-n", "envoy-gateway-system", "services", "-l", selector) or {}
+    service = found["items"][0]["metadata"]["name"]
+    forwards = [
+        _forward(inside, "envoy-gateway-system", service, f"{GATEWAY_PORT}:80"),
+        _forward(inside, "monitoring", "prometheus", f"{PROMETHEUS_PORT}:9090"),
+    ]
+    try:
+        yield World(inside.kubectl, f"127.0.0.1:{GATEWAY_PORT}", f"http://127.0.0.1:{PROMETHEUS_PORT}")
+    finally:
+        for forward in forwards:
+            forward.terminate()
+            forward.wait()
+
+
+def _forward(inside: World, namespace: str, service: str, ports: str) -> subprocess.Popen[bytes]:
+    command = [str(inside.kubectl.binary), f"--kubeconfig={inside.kubectl.kubeconfig}", "-n", namespace]
+    return subprocess.Popen([*command, "port-forward", f"service/{service}", ports], stdout=subprocess.DEVNULL)
+
+
+def _up(console: Console) -> None:
     missing = [tool for tool in ("kind", "docker", "helm", "kubectl") if shutil.which(tool) is None]
     if missing:
         raise RuntimeError(f"CLUSTER=kind needs {', '.join(missing)} on the PATH; CLUSTER=here installs what it needs")
@@ -46,8 +82,11 @@ def up(console: Console) -> None:
     chart, version = ENVOY_GATEWAY
     flags = ["--namespace=envoy-gateway-system", "--create-namespace", f"--kubeconfig={kubeconfig()}", "--wait"]
     _run("helm", "upgrade", "--install", "eg", chart, f"--version={version}", *flags)
-    for manifest in ("gatewayclass-kind.yaml", "prometheus.yaml"):
-        _run("kubectl", f"--kubeconfig={kubeconfig()}", "apply", "-f", str(PACKAGE / "manifests" / manifest))
+    for manifest in ("prometheus.yaml", "gateway-class.yaml"):
+        text = (PACKAGE / "manifests" / manifest).read_text()
+        for ours, published in PUBLISHED_IMAGES.items():
+            text = text.replace(ours, published)
+        Kubectl(kubeconfig()).run("apply", "--server-side", "-f", "-", text=text)
 
 
 def _run(*command: str) -> None:

@@ -62,9 +62,18 @@ class Kubectl:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The cluster with the operator on it."""
+    """
+    The cluster with the operator on it.
+
+    Attributes:
+        kubectl: Access to the API server.
+        gateway: Where requests enter, when this machine cannot reach the Gateway's own address.
+        prometheus: The same for Prometheus.
+    """
 
     kubectl: Kubectl
+    gateway: str | None = None
+    prometheus: str | None = None
 
     def release(self) -> Object:
         """Return the ModelRelease as it is now."""
@@ -100,6 +109,8 @@ class World:
 
     def gateway_address(self) -> str:
         """Return where requests enter; raise until the Gateway has an address."""
+        if self.gateway:
+            return self.gateway
         gateway = self.kubectl.get("-n", NAMESPACE, "gateway", "public") or {}
         addresses = (gateway.get("status") or {}).get("addresses") or []
         if not addresses:
@@ -108,6 +119,8 @@ class World:
 
     def prometheus_url(self) -> str:
         """Return the address of Prometheus, as seen from this machine."""
+        if self.prometheus:
+            return self.prometheus
         service = self.kubectl.get("-n", "monitoring", "service", "prometheus") or {}
         return f"http://{service['spec']['clusterIP']}:9090"
 
