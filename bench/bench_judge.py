@@ -21,8 +21,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from modelrelease.core.assess import excludes, log_harm
 from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, Arms, Bet, Engine
-from modelrelease.core.judge import excludes, log_harm
 from modelrelease.core.question import Question, Side
 
 BUDGET = 0.01

@@ -33,8 +33,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from modelrelease.core.assess import excludes, log_harm
 from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, SLICE_HARM, Arms, Bet, Engine
-from modelrelease.core.judge import excludes, log_harm
 from modelrelease.core.question import Question, Side
 
 Array = NDArray[np.float64]

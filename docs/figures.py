@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from modelrelease.core.assess import log_harm
 from modelrelease.core.evidence import HARM, SLICE_HARM, Arms, Engine
-from modelrelease.core.judge import log_harm
 from modelrelease.core.question import Question, Side
 
 mpl.use("Agg")

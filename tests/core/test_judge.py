@@ -152,6 +152,26 @@ def test_a_ramp_over_a_daily_rhythm_is_no_harm():
     assert verdict_on(contract, night, day).outcome is Outcome.PASS
 
 
+def test_a_ramp_over_a_daily_rhythm_shows_no_change():
+    """What is shown is the change within the stages, not the one that pooled counts would show."""
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "5%"})
+    night, day = a_stage(((1900, 190_000), (100, 10_000))), a_stage(((40_000, 1_000_000), (40_000, 1_000_000)))
+    verdict = verdict_on(contract, night, day)
+    overall = clause_of(verdict).overall
+    assert overall.change == pytest.approx(0.0, abs=1e-12)
+    assert overall.low < 0 < overall.high
+    assert overall.events == (41_900, 40_100)
+    assert verdict.worst == "block-rate +0.0% (limit 5%)"
+
+
+def test_the_change_over_stages_lies_in_its_interval():
+    contract = a_contract({"name": "steady", "metric": "block-rate", "within": "5%"})
+    night, day = a_stage(((1900, 190_000), (150, 10_000))), a_stage(((40_000, 1_000_000), (60_000, 1_000_000)))
+    overall = clause_of(verdict_on(contract, night, day)).overall
+    assert overall.change == pytest.approx(0.5)
+    assert overall.low < 0.5 < overall.high
+
+
 # Pass rests on the current stage.
 
 
@@ -327,6 +347,7 @@ def test_a_rate_that_was_zero_has_no_relative_change():
     assert part.outcome is Outcome.BREACH
     assert part.change is None
     assert "country=MT: 0.0 % -> 1.3 %, from nothing, limit 5 %" in verdict.message
+    assert verdict.worst == "block-rate country=MT from nothing (limit 5%)"
 
 
 def test_gate_status_keeps_the_worst_slices_as_short_strings():

@@ -12,7 +12,6 @@ The budget covers one family of clauses per action: those that roll back, those 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -20,63 +19,19 @@ import numpy as np
 
 from modelrelease.api.contract import Clause, Contract, OnBreach
 from modelrelease.api.reasons import Outcome, Reason
+from modelrelease.core.assess import Assessment, assess, split
 from modelrelease.core.counts import FloatArray, StageCounts
-from modelrelease.core.evidence import Arms, BoolArray, Engine, log_evidence
-from modelrelease.core.hypotheses import Hypotheses, hypotheses
+from modelrelease.core.evidence import Engine
+from modelrelease.core.hypotheses import hypotheses
 from modelrelease.core.interval import interval
-from modelrelease.core.question import Question, exclusion, harm
+from modelrelease.core.question import Question
 from modelrelease.core.report import clause_message, gate_message, gate_status, unit_of, worst_line
 from modelrelease.core.verdict import Blame, ClauseVerdict, GateVerdict, SliceVerdict, worst_of
 
 __all__ = ["gate_status", "judge"]
 
-PASS_LEVEL: Final = 0.05
-"""Chance to pass a slice that is as bad as what a pass excludes."""
-
-THIN_SHARE: Final = 0.01
-"""Share of the baseline's events below which a slice cannot be assured as soon as all traffic is."""
-
 FEW_EVENTS: Final = 20
 """Events in both arms together below which doubt is called low traffic."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Assessment:
-    """
-    One clause in numbers, before words: arrays ``(n,)`` over its hypotheses, the first is all traffic.
-
-    Attributes:
-        clause: The clause.
-        hyp: What it judges.
-        questions: What breaks it: over all traffic, and in a slice.
-        weight: Share of the budget of its family, summing to *share* over the hypotheses.
-        share: The clause's share of its family's budget.
-        log_e: Evidence of harm.
-        blamed: Harm is proved in this very slice.
-        assured: The harm that a pass excludes is excluded, or no proof is asked for.
-        traffic_needed: How many times the traffic so far assures it at the present rates; infinite when none does.
-        seen: The current stage has counts in every arm that the clause needs.
-        thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones.
-        rest_assured: The thin slices together are assured.
-    """
-
-    clause: Clause
-    hyp: Hypotheses
-    questions: tuple[Question, Question]
-    weight: FloatArray
-    share: float
-    log_e: FloatArray
-    blamed: BoolArray
-    assured: BoolArray
-    traffic_needed: FloatArray
-    seen: BoolArray
-    thin: BoolArray
-    rest_assured: bool
-
-    @property
-    def log_mean(self) -> float:
-        """Log of the weighted mean of the clause's e-values, as part of its family's mean."""
-        return _log_sum(np.log(self.weight) + self.log_e)
 
 
 def judge(
@@ -85,6 +40,7 @@ def judge(
     *,
     error_budget: float,
     has_baseline: bool,
+    compared: bool = True,
     design_effect: float = 1.0,
 ) -> GateVerdict:
     """
@@ -95,17 +51,19 @@ def judge(
         evidence: Counts by stage; harm is looked for in all of them, a pass rests on the current one alone.
         error_budget: Chance of one false breach in the whole release, a fraction in (0, 1).
         has_baseline: Whether there is a stable revision; without one, only absolute clauses are judged.
+        compared: Whether the stable revision still has traffic in the current stage; without any, only absolute
+            clauses are judged now, with the share of the budget that they have in every stage.
         design_effect: How many requests tell no more than one, because they come in bursts; at least 1. All counts are
             divided by it before they are judged, none before it is shown.
     """
     kind = evidence[-1].kind
     in_stage = [clause for clause in contract.clauses if clause.judged_in(kind)]
-    clauses = [clause for clause in in_stage if has_baseline or not clause.needs_baseline]
+    clauses = [clause for clause in in_stage if (has_baseline and compared) or not clause.needs_baseline]
     if not clauses:
-        return _nothing_judged(kind, compared=bool(in_stage))
+        return _nothing_judged(kind, comparable=bool(in_stage))
     shares = _shares(contract, has_baseline=has_baseline)
     found = [
-        _assess(
+        assess(
             contract, clause, hypotheses(contract, clause, evidence, design_effect), shares[clause.name], error_budget
         )
         for clause in clauses
@@ -115,11 +73,11 @@ def judge(
     return _gate_verdict(verdicts)
 
 
-def _nothing_judged(kind: str, *, compared: bool) -> GateVerdict:
-    reason = Reason.NO_BASELINE if compared else Reason.NOT_JUDGED
+def _nothing_judged(kind: str, *, comparable: bool) -> GateVerdict:
+    reason = Reason.NO_BASELINE if comparable else Reason.NOT_JUDGED
     message = (
-        "there is no stable revision to compare with, and no clause is absolute"
-        if compared
+        "no stable revision has traffic to compare with, and no clause is absolute"
+        if comparable
         else f"no clause of the contract is judged in a {kind} stage"
     )
     return GateVerdict(Outcome.INCONCLUSIVE, None, reason, message, (), (), "", None)
@@ -137,138 +95,10 @@ def _shares(contract: Contract, *, has_baseline: bool) -> Mapping[str, float]:
     return {clause.name: (clause.weight or 1) / totals[action(clause)] for clause in compared}
 
 
-# One clause in numbers.
-
-
-def _assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, budget: float) -> _Assessment:
-    metric = contract.metric(clause.metric)
-    base_rate = _overall_base_rate(hyp)
-    questions = (harm(clause, metric, base_rate, overall=True), harm(clause, metric, base_rate, overall=False))
-    weight = share * _weights(hyp)
-    log_e = np.concatenate([log_harm(q, stages, budget) for q, stages in zip(questions, _split(hyp), strict=True)])
-    seen = hyp.current.of > 0
-    if clause.needs_baseline:
-        seen &= hyp.current.base_of > 0
-    overall, each = (exclusion(clause, metric, base_rate, overall=whole) for whole in (True, False))
-    whole, slices = hyp.current.take(slice(0, 1)), hyp.current.take(slice(1, None))
-    thin = _thin(clause, hyp)
-    rest = hyp.current.take(thin).summed()
-    assured = np.concatenate([excludes(overall, whole), excludes(each, slices)]) & seen
-    return _Assessment(
-        clause=clause,
-        hyp=hyp,
-        questions=questions,
-        weight=weight,
-        share=share,
-        log_e=log_e,
-        blamed=np.log(weight) + log_e >= np.log(1 / budget),
-        assured=assured,
-        traffic_needed=_traffic_needed(overall, each, hyp.current, seen & ~assured & ~thin),
-        seen=seen,
-        thin=thin,
-        rest_assured=bool(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
-    )
-
-
-def _split(hyp: Hypotheses) -> tuple[list[Arms], list[Arms]]:
-    """Return the counts of all traffic, and those of the slices, by stage."""
-    return [arms.take(slice(0, 1)) for arms in hyp.stages], [arms.take(slice(1, None)) for arms in hyp.stages]
-
-
-def _thin(clause: Clause, hyp: Hypotheses) -> BoolArray:
-    """
-    Return which slices are thin ``(n,)``: unexpected ones with less than ``THIN_SHARE`` of what decides how soon
-    something can be proved.
-
-    A share, not a number: a gate that has seen little must not pass sooner than one that has seen more.
-    """
-    thin: BoolArray = ~hyp.expected & _small(clause, hyp.current, hyp.current)
-    thin[0] = False
-    return thin
-
-
-def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
-    """Return whether *arms* have a small share of all traffic, whose counts come first in *all_arms*."""
-    mine, total = (arms.base_events, all_arms.base_events) if clause.needs_baseline else (arms.of, all_arms.of)
-    return np.asarray(mine < THIN_SHARE * total[0])
-
-
-def _overall_base_rate(hyp: Hypotheses) -> float:
-    total = hyp.counted
-    return float(total.base_events[0] / total.base_of[0]) if total.base_of[0] > 0 else 0.0
-
-
-def _weights(hyp: Hypotheses) -> FloatArray:
-    """
-    Return the weights ``(n,)``: half for all traffic, half shared by the slices; all for all traffic without any.
-
-    Which slices there are is decided by traffic, never by outcomes; one more only dilutes the others.
-    """
-    slices = len(hyp.parts) - 1
-    if not slices:
-        return np.ones(1)
-    return np.concatenate([[0.5], np.full(slices, 0.5 / slices)])
-
-
-def log_harm(question: Question, stages: Sequence[Arms], budget: float) -> FloatArray:
-    """Return the log e-values ``(n,)`` against "the clause holds"; two directions share the evidence in halves."""
-    if not question.sides:
-        return np.zeros(stages[-1].of.shape)
-    sides = [
-        log_evidence(question.engine, stages, side.bound, side.sign, question.bet, budget) for side in question.sides
-    ]
-    return sides[0] if len(sides) == 1 else np.logaddexp(sides[0], sides[1]) - np.log(2)
-
-
-def excludes(question: Question | None, current: Arms) -> BoolArray:
-    """Return whether the harm is excluded ``(n,)``, in every direction in its own right; None excludes nothing."""
-    if question is None:
-        return np.ones(current.of.shape, dtype=bool)
-    open_ = np.arange(current.of.size)
-    for side in question.sides:
-        # What one direction has ruled out needs no look at the other.
-        log_e = log_evidence(question.engine, (current.take(open_),), side.bound, -side.sign, question.bet, PASS_LEVEL)
-        open_ = open_[log_e >= np.log(1 / PASS_LEVEL)]
-    excluded = np.zeros(current.of.shape, dtype=bool)
-    excluded[open_] = True
-    return excluded
-
-
-_MOST_TRAFFIC: Final = 1e4
-
-
-def _traffic_needed(overall: Question | None, each: Question | None, current: Arms, doubtful: BoolArray) -> FloatArray:
-    """
-    Return how many times the traffic so far excludes the harm at the present rates ``(n,)``; 1 where it is not asked.
-
-    Infinite when even ten thousand times as much would not do: the rates are too near to harm, or beyond it.
-    """
-    first = np.arange(doubtful.size) == 0
-    needed = np.ones(doubtful.shape)
-    for question, which in ((overall, doubtful & first), (each, doubtful & ~first)):
-        if which.any():
-            needed[which] = _times_needed(question, current.take(which))
-    return needed
-
-
-def _times_needed(question: Question | None, current: Arms) -> FloatArray:
-    least, most = np.zeros(current.of.shape), np.full(current.of.shape, np.log(_MOST_TRAFFIC))
-    possible = excludes(question, current.scaled(_MOST_TRAFFIC))
-    for _ in range(_HALVINGS):
-        middle = (least + most) / 2
-        enough = excludes(question, current.scaled(np.exp(middle)))
-        least, most = np.where(enough, least, middle), np.where(enough, middle, most)
-    return np.where(possible, np.exp(most), np.inf)
-
-
-_HALVINGS: Final = 10
-"""Enough to tell how much longer to one percent."""
-
-
 # The gate.
 
 
-def _broken(found: Sequence[_Assessment], budget: float) -> frozenset[str]:
+def _broken(found: Sequence[Assessment], budget: float) -> frozenset[str]:
     """
     Return the names of the broken clauses.
 
@@ -350,7 +180,7 @@ def _gate_reason(outcome: Outcome, verdicts: Sequence[ClauseVerdict]) -> Reason:
 # One clause in words.
 
 
-def _clause_verdict(it: _Assessment, *, broken: bool, budget: float) -> ClauseVerdict:
+def _clause_verdict(it: Assessment, *, broken: bool, budget: float) -> ClauseVerdict:
     low, high = _intervals(it, budget)
     parts = [_slice_verdict(it, index, (low[index], high[index]), budget) for index in range(len(it.hyp.parts))]
     outcome, reason = _clause_outcome(it, parts, broken=broken)
@@ -376,11 +206,11 @@ def _clause_verdict(it: _Assessment, *, broken: bool, budget: float) -> ClauseVe
     )
 
 
-def _intervals(it: _Assessment, budget: float) -> tuple[FloatArray, FloatArray]:
+def _intervals(it: Assessment, budget: float) -> tuple[FloatArray, FloatArray]:
     level = budget * it.weight
     ends = [
         interval(question, stages, its_level, budget)
-        for question, stages, its_level in zip(it.questions, _split(it.hyp), (level[:1], level[1:]), strict=True)
+        for question, stages, its_level in zip(it.questions, split(it.hyp), (level[:1], level[1:]), strict=True)
     ]
     return np.concatenate([low for low, _ in ends]), np.concatenate([high for _, high in ends])
 
@@ -389,7 +219,7 @@ def _worst_slice_first(part: SliceVerdict) -> tuple[bool, float, str]:
     return (part.outcome is not Outcome.BREACH, -part.log_e, str(part.part))
 
 
-def _clause_outcome(it: _Assessment, parts: Sequence[SliceVerdict], *, broken: bool) -> tuple[Outcome, Reason]:
+def _clause_outcome(it: Assessment, parts: Sequence[SliceVerdict], *, broken: bool) -> tuple[Outcome, Reason]:
     if broken:
         return Outcome.BREACH, Reason.CONTRACT_BREACHED
     if it.clause.per and len(parts) == 1:
@@ -404,10 +234,9 @@ def _clause_outcome(it: _Assessment, parts: Sequence[SliceVerdict], *, broken: b
     return Outcome.INCONCLUSIVE, next(reason for reason in _DOUBTS if reason in doubts)
 
 
-def _slice_verdict(it: _Assessment, index: int, ends: tuple[float, float], budget: float) -> SliceVerdict:
+def _slice_verdict(it: Assessment, index: int, ends: tuple[float, float], budget: float) -> SliceVerdict:
     total = it.hyp.counted
-    baseline = _rate(total.base_events[index], total.base_of[index])
-    candidate = _rate(total.events[index], total.of[index])
+    baseline, candidate = (_known(rates[index]) for rates in it.rates)
     change = _change(it.questions[0], baseline, candidate)
     outcome, reason = _slice_outcome(it, index)
     return SliceVerdict(
@@ -427,7 +256,7 @@ def _slice_verdict(it: _Assessment, index: int, ends: tuple[float, float], budge
     )
 
 
-def _eta(it: _Assessment, index: int) -> timedelta | None:
+def _eta(it: Assessment, index: int) -> timedelta | None:
     times = float(it.traffic_needed[index])
     seconds = (times - 1) * it.hyp.seconds if times < np.inf else np.inf
     return timedelta(seconds=round(seconds)) if 0 < seconds < _CALENDAR else None
@@ -437,7 +266,7 @@ _CALENDAR: Final = timedelta(days=3650).total_seconds()
 """Later than this is never."""
 
 
-def _slice_outcome(it: _Assessment, index: int) -> tuple[Outcome, Reason]:
+def _slice_outcome(it: Assessment, index: int) -> tuple[Outcome, Reason]:
     if it.blamed[index]:
         return Outcome.BREACH, Reason.CONTRACT_BREACHED
     if not it.seen[index]:
@@ -449,8 +278,8 @@ def _slice_outcome(it: _Assessment, index: int) -> tuple[Outcome, Reason]:
     return Outcome.INCONCLUSIVE, Reason.LOW_TRAFFIC if events < FEW_EVENTS else Reason.UNDECIDED
 
 
-def _rate(events: float, of: float) -> float | None:
-    return float(events / of) if of > 0 else None
+def _known(rate: float) -> float | None:
+    return float(rate) if np.isfinite(rate) else None
 
 
 def _change(question: Question, baseline: float | None, candidate: float | None) -> float | None:

@@ -17,7 +17,7 @@ from modelrelease.core.counts import slice_name
 from modelrelease.core.verdict import ClauseVerdict, GateVerdict, SliceVerdict
 
 _NAMED: Final = 3
-"""Slices that a message names before it says how many more there are."""
+"""Slices, and clauses, that a message names before it says how many more there are."""
 
 
 # Numbers.
@@ -194,7 +194,9 @@ def gate_message(outcome: Outcome, worst: Sequence[ClauseVerdict]) -> str:
         case Outcome.PASS:
             return "every clause holds: " + ", ".join(verdict.clause for verdict in worst)
         case Outcome.BREACH | Outcome.INCONCLUSIVE:
-            return "; ".join(verdict.message for verdict in worst if verdict.outcome is outcome)
+            told = [verdict.message for verdict in worst if verdict.outcome is outcome]
+            more = f"; and {len(told) - _NAMED} more clauses" if len(told) > _NAMED else ""
+            return "; ".join(told[:_NAMED]) + more
 
 
 def worst_line(worst: Sequence[ClauseVerdict]) -> str:
@@ -206,11 +208,11 @@ def worst_line(worst: Sequence[ClauseVerdict]) -> str:
     """
     for verdict in worst:
         parts = [*verdict.slices[:1], *([verdict.overall] if verdict.overall else [])]
-        known = [part for part in parts if part.change is not None]
+        known = [part for part in parts if part.change is not None or part.outcome is Outcome.BREACH]
         if known:
             part = max(known, key=lambda part: (part.outcome is Outcome.BREACH, part.log_e))
             where = f" {slice_name(part.part)}" if part.part else ""
-            number = change(part, verdict.unit, absolute=verdict.absolute).replace(" ", "")
+            number = change(part, verdict.unit, absolute=verdict.absolute).replace(" %", "%").replace(" pp", "pp")
             return f"{verdict.metric}{where} {number} (limit {verdict.limit})"
     return ""
 

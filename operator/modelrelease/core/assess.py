@@ -1,0 +1,213 @@
+"""
+One clause in numbers: what speaks against it, and what a pass still has to exclude.
+
+Arrays over its hypotheses in, arrays out; no words and no verdicts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from modelrelease.api.contract import Clause, Contract
+from modelrelease.core.counts import FloatArray
+from modelrelease.core.evidence import Arms, BoolArray, log_evidence
+from modelrelease.core.hypotheses import Hypotheses
+from modelrelease.core.question import Question, exclusion, harm
+
+PASS_LEVEL: Final = 0.05
+"""Chance to pass a slice that is as bad as what a pass excludes."""
+
+THIN_SHARE: Final = 0.01
+"""Share of the baseline's events below which a slice cannot be assured as soon as all traffic is."""
+
+_MOST_TRAFFIC: Final = 1e4
+
+_HALVINGS: Final = 10
+"""Enough to tell how much longer to one percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """
+    One clause in numbers, before words: arrays ``(n,)`` over its hypotheses, the first is all traffic.
+
+    Attributes:
+        clause: The clause.
+        hyp: What it judges.
+        questions: What breaks it: over all traffic, and in a slice.
+        weight: Share of the budget of its family, summing to *share* over the hypotheses.
+        share: The clause's share of its family's budget.
+        log_e: Evidence of harm.
+        blamed: Harm is proved in this very slice.
+        assured: The harm that a pass excludes is excluded, or no proof is asked for.
+        traffic_needed: How many times the traffic so far assures it at the present rates; infinite when none does.
+        seen: The current stage has counts in every arm that the clause needs.
+        thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones.
+        rest_assured: The thin slices together are assured.
+        rates: Rates of the baseline and of the candidate, for display; NaN without any.
+    """
+
+    clause: Clause
+    hyp: Hypotheses
+    questions: tuple[Question, Question]
+    weight: FloatArray
+    share: float
+    log_e: FloatArray
+    blamed: BoolArray
+    assured: BoolArray
+    traffic_needed: FloatArray
+    seen: BoolArray
+    thin: BoolArray
+    rest_assured: bool
+    rates: tuple[FloatArray, FloatArray]
+
+    @property
+    def log_mean(self) -> float:
+        """Log of the weighted mean of the clause's e-values, as part of its family's mean."""
+        return float(np.logaddexp.reduce(np.log(self.weight) + self.log_e))
+
+
+def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, budget: float) -> Assessment:
+    """Return what the counts in *hyp* say of *clause*, which has *share* of its family's *budget*."""
+    metric = contract.metric(clause.metric)
+    base_rate = _overall_base_rate(hyp)
+    questions = (harm(clause, metric, base_rate, overall=True), harm(clause, metric, base_rate, overall=False))
+    weight = share * _weights(hyp)
+    log_e = np.concatenate([log_harm(q, stages, budget) for q, stages in zip(questions, split(hyp), strict=True)])
+    seen = hyp.current.of > 0
+    if clause.needs_baseline:
+        seen &= hyp.current.base_of > 0
+    overall, each = (exclusion(clause, metric, base_rate, overall=whole) for whole in (True, False))
+    whole, slices = hyp.current.take(slice(0, 1)), hyp.current.take(slice(1, None))
+    thin = _thin(clause, hyp)
+    rest = hyp.current.take(thin).summed()
+    assured = np.concatenate([excludes(overall, whole), excludes(each, slices)]) & seen
+    return Assessment(
+        clause=clause,
+        hyp=hyp,
+        questions=questions,
+        weight=weight,
+        share=share,
+        log_e=log_e,
+        blamed=np.log(weight) + log_e >= np.log(1 / budget),
+        assured=assured,
+        traffic_needed=_traffic_needed(overall, each, hyp.current, seen & ~assured & ~thin),
+        seen=seen,
+        thin=thin,
+        rest_assured=bool(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
+        rates=_rates(hyp, compared=clause.needs_baseline),
+    )
+
+
+def _rates(hyp: Hypotheses, *, compared: bool) -> tuple[FloatArray, FloatArray]:
+    """
+    Return the rates of both arms ``(n,)`` over all stages, so that their ratio is that within the stages.
+
+    Pooled counts would show a change that is none when rate and split differ between the stages. Each stage has the
+    weight that it has in the common ratio of Mantel and Haenszel (1959). Where nothing can be compared, the counts are
+    taken as they are.
+    """
+    stages = hyp.stages
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shared = [np.nan_to_num(arms.of * arms.base_of / (arms.of + arms.base_of)) for arms in stages]
+        total = np.add.reduce(shared)
+        base = np.add.reduce(
+            [w * np.nan_to_num(a.base_events / a.base_of) for w, a in zip(shared, stages, strict=True)]
+        )
+        mine = np.add.reduce([w * np.nan_to_num(a.events / a.of) for w, a in zip(shared, stages, strict=True)])
+        comparable = (total > 0) & compared
+        counted = hyp.counted
+        return (
+            np.where(comparable, base / total, counted.base_events / counted.base_of),
+            np.where(comparable, mine / total, counted.events / counted.of),
+        )
+
+
+def split(hyp: Hypotheses) -> tuple[list[Arms], list[Arms]]:
+    """Return the counts of all traffic, and those of the slices, by stage."""
+    return [arms.take(slice(0, 1)) for arms in hyp.stages], [arms.take(slice(1, None)) for arms in hyp.stages]
+
+
+def _thin(clause: Clause, hyp: Hypotheses) -> BoolArray:
+    """
+    Return which slices are thin ``(n,)``: unexpected ones with less than ``THIN_SHARE`` of what decides how soon
+    something can be proved.
+
+    A share, not a number: a gate that has seen little must not pass sooner than one that has seen more.
+    """
+    thin: BoolArray = ~hyp.expected & _small(clause, hyp.current, hyp.current)
+    thin[0] = False
+    return thin
+
+
+def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
+    """Return whether *arms* have a small share of all traffic, whose counts come first in *all_arms*."""
+    mine, total = (arms.base_events, all_arms.base_events) if clause.needs_baseline else (arms.of, all_arms.of)
+    return np.asarray(mine < THIN_SHARE * total[0])
+
+
+def _overall_base_rate(hyp: Hypotheses) -> float:
+    total = hyp.counted
+    return float(total.base_events[0] / total.base_of[0]) if total.base_of[0] > 0 else 0.0
+
+
+def _weights(hyp: Hypotheses) -> FloatArray:
+    """
+    Return the weights ``(n,)``: half for all traffic, half shared by the slices; all for all traffic without any.
+
+    Which slices there are is decided by traffic, never by outcomes; one more only dilutes the others.
+    """
+    slices = len(hyp.parts) - 1
+    if not slices:
+        return np.ones(1)
+    return np.concatenate([[0.5], np.full(slices, 0.5 / slices)])
+
+
+def log_harm(question: Question, stages: Sequence[Arms], budget: float) -> FloatArray:
+    """Return the log e-values ``(n,)`` against "the clause holds"; two directions share the evidence in halves."""
+    if not question.sides:
+        return np.zeros(stages[-1].of.shape)
+    sides = [
+        log_evidence(question.engine, stages, side.bound, side.sign, question.bet, budget) for side in question.sides
+    ]
+    return sides[0] if len(sides) == 1 else np.logaddexp(sides[0], sides[1]) - np.log(2)
+
+
+def excludes(question: Question | None, current: Arms) -> BoolArray:
+    """Return whether the harm is excluded ``(n,)``, in every direction in its own right; None asks for no proof."""
+    if question is None:
+        return np.ones(current.of.shape, dtype=bool)
+    open_ = np.arange(current.of.size)
+    for side in question.sides:
+        # What one direction has ruled out needs no look at the other.
+        log_e = log_evidence(question.engine, (current.take(open_),), side.bound, -side.sign, question.bet, PASS_LEVEL)
+        open_ = open_[log_e >= np.log(1 / PASS_LEVEL)]
+    excluded = np.zeros(current.of.shape, dtype=bool)
+    excluded[open_] = True
+    return excluded
+
+
+def _traffic_needed(overall: Question | None, each: Question | None, current: Arms, doubtful: BoolArray) -> FloatArray:
+    """
+    Return how many times the traffic so far excludes the harm at the present rates ``(n,)``; 1 where it is not asked.
+
+    Infinite when even ten thousand times as much would not do: the rates are too near to harm, or beyond it.
+    """
+    first = np.arange(doubtful.size) == 0
+    needed = np.ones(doubtful.shape)
+    for question, which in ((overall, doubtful & first), (each, doubtful & ~first)):
+        if which.any():
+            needed[which] = _times_needed(question, current.take(which))
+    return needed
+
+
+def _times_needed(question: Question | None, current: Arms) -> FloatArray:
+    least, most = np.zeros(current.of.shape), np.full(current.of.shape, np.log(_MOST_TRAFFIC))
+    possible = excludes(question, current.scaled(_MOST_TRAFFIC))
+    for _ in range(_HALVINGS):
+        middle = (least + most) / 2
+        enough = excludes(question, current.scaled(np.exp(middle)))
+        least, most = np.where(enough, least, middle), np.where(enough, middle, most)
+    return np.where(possible, np.exp(most), np.inf)
