@@ -55,7 +55,7 @@ def stable(world: World, sender: None) -> World:  # noqa: ARG001 - traffic has t
     """A cluster on which the first version is the release, and nothing else was ever tried."""
     world.kubectl.run("-n", NAMESPACE, "delete", "mrel", RELEASE, "--ignore-not-found", "--wait=true")
     wait_until("the old pods are gone", lambda: not pods(world), seconds=90)
-    world.kubectl.apply(loans(FIRST))
+    world.kubectl.apply(loans(FIRST, stages=[{"name": "full", "full": {}, "bake": "1s"}]))
     wait_until("the first version is the release", lambda: completed(world, FIRST), seconds=180)
     return world
 

@@ -77,7 +77,7 @@ def test_a_route_edited_by_hand_is_repaired_and_reported(stable: World) -> None:
     wait_until("the repair", lambda: sorted(stable.weights().values()) == [20, 80], seconds=30)
     wait_until("the report", lambda: stable.events("TrafficDrifted"), seconds=30)
     wait_until("in sync again", lambda: stable.condition("TrafficInSync").get("status") == "True", seconds=30)
-    stable.kubectl.apply(loans(FIRST))
+    stable.kubectl.apply(loans(FIRST, stages=LONG_CANARY))
     wait_until("cancelled", lambda: completed(stable, FIRST), seconds=60)
 
 

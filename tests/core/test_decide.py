@@ -225,15 +225,21 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         (Hold, Reason.CONTRACT_BREACHED, True),
     ),
     (
-        "a first release is watched",
+        "there is nothing to compare with",
         "for its bake time",
         a_situation(a_status("full", stable=None, entered=MINUTE), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
         (Hold, Reason.BAKING, False),
     ),
     (
-        "a first release is watched",
+        "there is nothing to compare with",
         "and then is the release, as nothing could be compared",
         a_situation(a_status("full", stable=None, entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
+        (Complete,),
+    ),
+    (
+        "there is nothing to compare with",
+        "in the watch of a contract without absolute clauses",
+        a_situation(a_status("full", entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
         (Complete,),
     ),
     ("there are no metrics", "holds", a_situation(finding=NO_METRICS), (Hold, Reason.METRICS_UNAVAILABLE, False)),

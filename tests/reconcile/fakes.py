@@ -1,7 +1,7 @@
 """
 A small cluster in memory that keeps state as the real one does: resourceVersions, owners, a Deployment controller.
 
-It can stop the operator at any write, before or after it happens: ``Crash`` is raised where a process would die.
+It can stop the operator after any write: ``Crash`` is raised where a process would die.
 """
 
 import copy
@@ -40,15 +40,12 @@ class FakeKube:
     broken: set[str] = field(default_factory=set)
     gateway: Object | None = field(default_factory=lambda: {"spec": {"gatewayClassName": "envoy"}})
     crash_at: int | None = None
-    crash_after_write: bool = False
     down: set[str] = field(default_factory=set)
     version: int = 1
 
     def _write(self, what: str, effect: Any) -> Any:
         index = len(self.writes)
         self.writes.append(what)
-        if self.crash_at == index and not self.crash_after_write:
-            raise Crash
         if what in self.down:
             raise Unreachable(f"{what} failed")
         result = effect()
@@ -184,6 +181,7 @@ class FakeMetrics:
 
     Attributes:
         rates: Share of events by version of the candidate; the baseline's is 20 %.
+        error_rate: Share of errors of the candidate.
         per_second: Requests a second to each arm.
         outage: What is answered instead, if anything.
         asked: The windows of every question, to prove which evidence was used.
@@ -191,6 +189,7 @@ class FakeMetrics:
 
     kube: FakeKube
     rates: dict[str, float] = field(default_factory=dict)
+    error_rate: float = 0.0
     per_second: float = 500.0
     outage: MetricsUnavailable | None = None
     asked: list[list[tuple[str, datetime, datetime]]] = field(default_factory=list)
@@ -205,10 +204,11 @@ class FakeMetrics:
     def _stage(self, window, rate: float, baseline: str | None) -> StageCounts:
         seconds = (window.end - window.start).total_seconds()
         n = seconds * self.per_second
-        has = 1.0 if baseline else 0.0
+        # At full, the old revision gets nothing any more.
+        has = 1.0 if baseline and window.kind != "full" else 0.0
         of = np.array([[n * has, n]])
         blocked = np.array([[n * 0.2 * has, n * rate]])
-        errors = np.zeros((1, 2))
+        errors = np.array([[0.0, n * self.error_rate]])
         country = ((("country", "FR"),),)
         counts = {
             ("block-rate", ""): SliceCounts(((),), blocked, of),
@@ -244,7 +244,9 @@ class Lab:
     @property
     def world(self) -> World:
         ten = timedelta(seconds=10)
-        return World(kube=self.kube, metrics=self.metrics, log=self.log, drain=ten, scrape_interval=self.scrape_interval)
+        return World(
+            kube=self.kube, metrics=self.metrics, log=self.log, drain=ten, scrape_interval=self.scrape_interval
+        )
 
     async def tick(self) -> timedelta | None:
         """Reconcile once; the clock moves on by what was asked for, or by a minute."""

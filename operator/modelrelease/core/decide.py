@@ -281,10 +281,15 @@ def _breach(it: Situation) -> Decision | None:
     return RollBack(Reason.CONTRACT_BREACHED, verdict.message)
 
 
-def _first_release_watched(it: Situation) -> Decision | None:
-    if not it.initial or it.stage is None:
+def _nothing_to_compare(it: Situation) -> Decision | None:
+    """All users are on the candidate, and there is nothing to hold it against: waiting would teach nothing."""
+    if it.stage is None or it.stage.kind is not StageKind.FULL:
         return None
-    return _baking(it) or Complete("first release; there was nothing to compare it with")
+    verdict = it.finding
+    alone = verdict is not None and not isinstance(verdict, MetricsUnavailable) and verdict.reason is Reason.NO_BASELINE
+    if not it.initial and not alone:
+        return None
+    return _baking(it) or Complete("there was nothing to compare it with")
 
 
 def _no_metrics(it: Situation) -> Decision | None:
@@ -378,7 +383,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the candidate is ready for its first stage", _opening(_next_stage)),
     ("the candidate is not available any more", _unavailable),
     ("the contract is breached", _breach),
-    ("a first release is watched", _first_release_watched),
+    ("there is nothing to compare with", _nothing_to_compare),
     ("there are no metrics", _no_metrics),
     ("the route is refused", _route_refused),
     ("the gate is inconclusive", _inconclusive),

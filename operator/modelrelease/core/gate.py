@@ -30,6 +30,8 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
         evidence,
         error_budget=release.spec.error_budget,
         has_baseline=status.stable is not None,
+        # At full, nobody is left on the old revision: a comparison would be one with the past.
+        compared=status.stable is not None and status.stable.weight > 0,
     )
     if record.kind != "shadow" or verdict.outcome is Outcome.BREACH:
         return verdict
