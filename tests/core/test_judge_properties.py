@@ -63,7 +63,7 @@ def _mapped(stage: StageCounts, change) -> StageCounts:
 
 
 @given(_stages, st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_order_of_clauses_and_slices_changes_nothing(stages, rng):
     shuffled = Contract.model_validate(
         {**BROAD.model_dump(exclude_none=True), "clauses": rng.sample(list(BROAD.clauses), len(BROAD.clauses))}
@@ -80,7 +80,7 @@ def test_order_of_clauses_and_slices_changes_nothing(stages, rng):
 
 
 @given(_stages, st.floats(0.01, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_seeing_less_never_turns_doubt_into_a_pass(stages, factor):
     if verdict_on(BROAD, *stages).outcome is Outcome.INCONCLUSIVE:
         less = [_mapped(stage, lambda counts: counts * factor) for stage in stages]
@@ -88,7 +88,7 @@ def test_seeing_less_never_turns_doubt_into_a_pass(stages, factor):
 
 
 @given(_stages, st.sampled_from(["shadow", "canary", "full"]), st.integers(0, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_stage_without_data_never_moves_the_evidence(stages, kind, place):
     empty = a_stage(countries={"A": ((0, 0), (0, 0))}, errors=((0, 0), (0, 0)), kind=kind)
     place = min(place, len(stages) - 1)
@@ -111,7 +111,7 @@ def test_no_number_makes_the_judge_raise_or_judge(a, b, c, d):
 
 
 @given(_stages)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_verdict_explains_itself(stages):
     verdict = verdict_on(BROAD, *stages)
     assert verdict.message
@@ -158,13 +158,13 @@ def test_expected_evidence_of_a_limit_is_one_at_the_limit_by_enumeration(n, limi
     "clause", [STEADY, {"name": "no-worse", "metric": "block-rate", "per": ["country"], "noWorse": "5%"}]
 )
 def test_any_stopping_time_keeps_the_level(clause):
-    """150 releases with every slice at its margin, judged at 12 looks, stopped at the worst: budget 5 %."""
+    """100 releases with every slice at its margin, judged at 8 looks, stopped at the worst: budget 5 %."""
     rng = np.random.default_rng(11)
     contract = a_contract(clause)
     stopped = 0
-    for _ in range(150):
+    for _ in range(100):
         counts = np.zeros((6, 4))
-        for _ in range(12):
+        for _ in range(8):
             base = rng.binomial(3600, 0.04, 6)
             candidate = rng.binomial(400, 0.04 * 1.05, 6)
             counts += np.column_stack([base, np.full(6, 3600), candidate, np.full(6, 400)])
@@ -172,4 +172,4 @@ def test_any_stopping_time_keeps_the_level(clause):
             if verdict_on(contract, a_stage(countries=countries), error_budget=0.05).outcome is Outcome.BREACH:
                 stopped += 1
                 break
-    assert stopped <= stats.binom.ppf(0.999, 150, 0.05)
+    assert stopped <= stats.binom.ppf(0.999, 100, 0.05)
