@@ -43,6 +43,13 @@ def test_a_harmed_slice_is_named_with_its_numbers():
     assert slice_of(verdict, "DE").outcome is Outcome.PASS
 
 
+def test_a_number_that_looks_broken_and_is_not_proved_says_so():
+    """Two of three requests blocked in a thin slice is no reason to wake anybody."""
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries={**HEALTHY, "MT": ((1, 30), (2, 30))}))
+    assert verdict.outcome is not Outcome.BREACH
+    assert verdict.worst == "block-rate country=MT +100%, not proved (limit 5%)"
+
+
 @pytest.mark.parametrize(
     ("candidate", "want"), [(11_000, Outcome.BREACH), (9_000, Outcome.BREACH), (10_020, Outcome.PASS)]
 )

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from modelrelease.api.contract import Clause
-from modelrelease.api.quantities import Unit
+from modelrelease.api.quantities import Unit, parse_margin
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.status import WORST_SLICES_KEPT, ArmNumbers, ClauseStatus, GateStatus, SliceStatus
 from modelrelease.core.counts import slice_name
@@ -213,8 +213,16 @@ def worst_line(worst: Sequence[ClauseVerdict]) -> str:
             part = max(known, key=lambda part: (part.outcome is Outcome.BREACH, part.log_e))
             where = f" {slice_name(part.part)}" if part.part else ""
             number = change(part, verdict.unit, absolute=verdict.absolute).replace(" %", "%").replace(" pp", "pp")
-            return f"{verdict.metric}{where} {number} (limit {verdict.limit})"
+            doubt = ", not proved" if _beyond_without_proof(part, verdict) else ""
+            return f"{verdict.metric}{where} {number}{doubt} (limit {verdict.limit})"
     return ""
+
+
+def _beyond_without_proof(part: SliceVerdict, clause: ClauseVerdict) -> bool:
+    """Return whether a number looks broken and is not: the few requests of a thin slice say anything."""
+    if part.outcome is Outcome.BREACH or part.change is None:
+        return False
+    return abs(part.change) > (0.0 if clause.absolute else parse_margin(clause.limit).value)
 
 
 # Status.
