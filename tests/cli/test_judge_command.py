@@ -105,6 +105,15 @@ def test_a_stage_is_judged_without_the_later_ones(run, stage, code):
     assert run(SPLIT, *(["--stage", stage] if stage else [])).exit_code == code
 
 
+def test_the_watch_has_no_baseline(run):
+    """At full, only what needs no comparison is judged, as in the cluster; elsewhere a silent baseline is a doubt."""
+    alone = "\n".join(row for row in HEALTHY.splitlines() if ",baseline," not in row)
+    watch = json.loads(run(alone.replace("canary,", "full,"), "-o", "json").stdout)
+    assert (watch["verdict"], [clause["name"] for clause in watch["clauses"]]) == ("Pass", ["few-errors"])
+    canary = json.loads(run(alone, "-o", "json").stdout)
+    assert (canary["verdict"], canary["reason"]) == ("Inconclusive", "NoData")
+
+
 def test_bursts_weaken_evidence(run):
     assert [run(HARMED, "--design-effect", effect).exit_code for effect in ("1", "8")] == [10, 11]
 

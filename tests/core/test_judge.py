@@ -295,6 +295,14 @@ def test_a_first_release_without_absolute_clauses_says_that_there_is_no_baseline
     assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.NO_BASELINE)
 
 
+def test_without_a_baseline_at_full_only_absolute_clauses_are_judged_with_their_own_share():
+    """What the relative clauses have spent in earlier stages is spent: the others get no more than they had."""
+    stage = a_stage(errors=((0, 0), (10, 100_000)), kind="full")
+    verdict = judge(a_contract(STEADY, FEW_ERRORS), (stage,), error_budget=0.01, has_baseline=True, compared=False)
+    assert [(clause.clause, clause.overall.level) for clause in verdict.clauses] == [("few-errors", 0.005)]
+    assert verdict.outcome is Outcome.PASS
+
+
 # More slices than allowed.
 
 

@@ -75,7 +75,14 @@ def judge(
     except BadInput as bad:
         typer.echo(str(bad), err=True)
         raise typer.Exit(BAD_INPUT) from bad
-    verdict = judge_gate(asked.contract, evidence, error_budget=budget, has_baseline=True, design_effect=design_effect)
+    verdict = judge_gate(
+        asked.contract,
+        evidence,
+        error_budget=budget,
+        has_baseline=True,
+        compared=_compared(evidence[-1]),
+        design_effect=design_effect,
+    )
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(verdict), allow_nan=False))
     else:
@@ -91,6 +98,11 @@ def _until(stage: str | None, evidence: tuple[StageCounts, ...]) -> tuple[StageC
     if stage not in names:
         raise BadInput([f"--stage: {stage!r} has no counts; allowed are {', '.join(names)}"])
     return evidence[: names.index(stage) + 1]
+
+
+def _compared(current: StageCounts) -> bool:
+    """Return whether relative clauses are judged: at full, nobody may be left on the old revision."""
+    return current.kind != "full" or any(bool((table.of[:, 0] > 0).any()) for table in current.counts.values())
 
 
 def _budget(given: float | None, default: float) -> float:
