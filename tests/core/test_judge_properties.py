@@ -154,6 +154,7 @@ def test_expected_evidence_of_a_limit_is_one_at_the_limit_by_enumeration(n, limi
     assert float(e @ stats.binom.pmf(x, n, limit)) == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "clause", [STEADY, {"name": "no-worse", "metric": "block-rate", "per": ["country"], "noWorse": "5%"}]
 )

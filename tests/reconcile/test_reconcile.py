@@ -14,7 +14,7 @@ STAGES = a_body()["spec"]["stages"]
 
 async def a_lab(version: str = "1", **spec) -> Lab:
     """Return a cluster on which *version* is the release."""
-    lab = Lab(FakeKube(body=a_body(version, **spec)))
+    lab = Lab(FakeKube(body=a_body(version, **{"analysis": {"interval": "1m"}, **spec})))
     await lab.run(until="Completed")
     await lab.run()
     lab.kube.events.clear()
