@@ -102,8 +102,9 @@ class World:
         return {ref["name"]: ref.get("weight", 1) for ref in rules[0].get("backendRefs") or []}
 
     def events(self, reason: str | None = None) -> list[Object]:
-        """Return the events of the ModelRelease, oldest first."""
-        found = self.kubectl.get("-n", NAMESPACE, "events", "--field-selector", f"involvedObject.name={RELEASE}")
+        """Return the events of the ModelRelease as it is now, not of a namesake before it; oldest first."""
+        uid = self.release()["metadata"]["uid"]
+        found = self.kubectl.get("-n", NAMESPACE, "events", "--field-selector", f"involvedObject.uid={uid}")
         events = [event for event in (found or {}).get("items", []) if reason in (None, event["reason"])]
         return sorted(events, key=lambda event: str(event["metadata"]["creationTimestamp"]))
 

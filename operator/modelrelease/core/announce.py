@@ -98,7 +98,8 @@ def _stage_message(after: ReleaseStatus, record: StageRecord) -> str:
         case "canary":
             return f"stage {record.name}: version {trial.version} answers {trial.weight} % of requests"
         case "full":
-            return f"stage {record.name}: version {trial.version} is watched, the old revision is kept warm"
+            warm = ", the old revision is kept warm" if after.stable else ""
+            return f"stage {record.name}: version {trial.version} is watched{warm}"
 
 
 def _rolled_back(after: ReleaseStatus) -> Iterator[Announcement]:
