@@ -293,6 +293,12 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     ),
     ("passed, but not baked", "bakes", a_situation(a_status(entered=9 * MINUTE)), (Hold, Reason.BAKING, False)),
     (
+        "passed, but the route is not in place",
+        "waits for traffic to be what the stage says",
+        a_situation(observation=seen(route=a_route(accepted=None))),
+        (Hold, Reason.NOT_ACCEPTED, False),
+    ),
+    (
         "passed, but too small for the next stage",
         "grows first",
         a_situation(a_status("shadow")),

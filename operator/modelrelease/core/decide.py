@@ -308,6 +308,14 @@ def _route_refused(it: Situation) -> Decision | None:
     return Hold(Reason.ROUTE_REJECTED, it.seen.route.message, stalled=True)
 
 
+def _route_not_in_place(it: Situation) -> Decision | None:
+    route = it.seen.route
+    if route is not None and route.in_sync and route.accepted:
+        return None
+    what = route.message if route else "the route does not exist yet"
+    return Hold(Reason.NOT_ACCEPTED, f"traffic is not yet as stage {it.status.stage} asks for: {what}")
+
+
 def _inconclusive(it: Situation) -> Decision | None:
     verdict, stage = it.finding, it.stage
     if verdict is None or isinstance(verdict, MetricsUnavailable) or stage is None or it.record is None:
@@ -388,6 +396,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the route is refused", _route_refused),
     ("the gate is inconclusive", _inconclusive),
     ("passed, but not baked", _baking),
+    ("passed, but the route is not in place", _route_not_in_place),
     ("passed, but too small for the next stage", _grow),
     ("passed: the next stage", _next_stage),
     ("passed: the last stage", _complete),

@@ -1,0 +1,45 @@
+"""What a hostile reviewer tried on whole rollouts: faults at the wrong moment, edits that nobody expects."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+import modelrelease.reconcile
+from modelrelease.adapters.errors import Refused, Unreachable
+from tests.builders import NO_METRICS, a_body, revision_of
+from tests.reconcile.fakes import FakeKube, FakeMetrics, Lab
+from tests.reconcile.test_reconcile import ONE, TWO, a_lab, condition, reasons, release
+
+
+async def test_a_route_that_cannot_be_written_stops_the_rollout():
+    """Stages must not pass by while users see nothing of them."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.kube.objects["HTTPRoute", "radar"]["spec"]["rules"][0]["backendRefs"][1]["weight"] = 1
+    lab.kube.down.add("route")
+    for _ in range(100):
+        try:
+            await lab.tick()
+        except Unreachable:
+            lab.now += timedelta(minutes=1)
+    assert lab.kube.status["stage"] == "canary-10"
+    lab.kube.down.clear()
+    await lab.run(until="canary-50")
+
+
+class _Hanging(FakeMetrics):
+    """A Prometheus that takes every question and answers none."""
+
+    async def read(self, release, windows, baseline, candidate):
+        await asyncio.sleep(3600)
+
+
+class _Picky(FakeKube):
+    """An API server that refuses the candidate's Deployment, as it does a volume mount without a volume."""
+
+    async def apply(self, manifest):
+        if manifest["kind"] == "Deployment" and manifest["metadata"]["name"] == TWO:
+            raise Refused("Deployment is invalid: volumeMounts[0].name: Not found: model")
+        return await super().apply(manifest)
