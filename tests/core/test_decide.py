@@ -319,6 +319,18 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     ),
     ("passed: the next stage", "shadow to canary", a_situation(a_status("shadow", replicas=3)), (Advance, "canary-10")),
     ("passed: the next stage", "canary to full", a_situation(a_status("canary-50")), (Advance, "full")),
+    (
+        "passed, but pods are missing",
+        "waits for them at the end of the watch",
+        a_situation(a_status("full", entered=2 * HOUR), observation=seen(available={"1": 3, "2": 2})),
+        (Hold, Reason.CANDIDATE_UNAVAILABLE, False),
+    ),
+    (
+        "a first release that serves has a successor",
+        "becomes stable first, so that the successor is compared with it",
+        a_situation(a_status("full", stable=None, candidate="1"), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
+        (Complete,),
+    ),
     ("passed: the last stage", "is the release", a_situation(a_status("full", entered=2 * HOUR)), (Complete,)),
 ]
 

@@ -61,6 +61,38 @@ def test_a_breach_is_heard_whatever_the_route_says():
 # The first release.
 
 
+def test_a_first_release_that_serves_becomes_stable_before_its_successor_is_tried():
+    """Else the second version would go straight to all users, unjudged, with nothing to return to."""
+    status = a_status("full", stable=None, candidate="1", entered=MINUTE)
+    assert isinstance(decide(a_situation(status, a_verdict(Outcome.INCONCLUSIVE))), Complete)
+    assert isinstance(decide(a_situation(status, NO_METRICS)), Complete)
+
+
+@pytest.mark.parametrize(
+    ("finding", "pods"), [(a_verdict(Outcome.BREACH), 3), (a_verdict(), 0)], ids=["breaches", "has no pods"]
+)
+def test_a_first_release_that_harms_users_gives_way_at_once(finding, pods):
+    """Nothing is gained by comparing its repair with it."""
+    status = a_status("full", stable=None, candidate="1", entered=MINUTE)
+    situation = a_situation(status, finding, observation=seen(available={"1": pods}))
+    assert isinstance(decide(situation), Start)
+
+
+def test_a_first_release_does_not_complete_behind_a_refused_route():
+    """Ready must not be said of what no user can reach."""
+    status = a_status("full", stable=None, entered=2 * HOUR)
+    refused = a_situation(status, a_verdict(Outcome.INCONCLUSIVE), observation=seen(route=a_route(accepted=False)))
+    assert _held(decide(refused)) is Reason.ROUTE_REJECTED
+
+
+@pytest.mark.parametrize("stable", ["1", None])
+def test_nothing_completes_without_its_pods(stable):
+    """At the end of the watch all pods are there, or it is not the end."""
+    status = a_status("full", stable=stable, entered=2 * HOUR, unavailable=MINUTE)
+    situation = a_situation(status, observation=seen(available={"1": 3, "2": 1}))
+    assert _held(decide(situation)) is Reason.CANDIDATE_UNAVAILABLE
+
+
 # Pods.
 
 

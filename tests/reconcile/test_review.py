@@ -29,6 +29,18 @@ async def test_a_route_that_cannot_be_written_stops_the_rollout():
     await lab.run(until="canary-50")
 
 
+async def test_the_second_version_is_judged_although_the_first_is_still_watched():
+    """The first release's watch lasts a day; its successor is compared with it all the same."""
+    lab = Lab(FakeKube(body=a_body("1")))
+    await lab.run(until="full")
+    await lab.tick()
+    release(lab, "2")
+    await lab.run(until="shadow")
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.mirror == TWO
+    assert lab.kube.status["stable"]["version"] == "1"
+
+
 class _Hanging(FakeMetrics):
     """A Prometheus that takes every question and answers none."""
 

@@ -17,7 +17,7 @@ The last row always answers, and no row raises: a fault is a Hold with a reason,
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeGuard
 
 from modelrelease.api.contract import OnBreach
 from modelrelease.api.parse import InvalidSpec, Release
@@ -26,7 +26,7 @@ from modelrelease.api.release import OnInconclusive, OnNoMetrics, Stage, StageKi
 from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, StageRecord
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.observation import Observation
-from modelrelease.core.verdict import Finding
+from modelrelease.core.verdict import Finding, GateVerdict
 
 NO_PODS_GRACE: Final = timedelta(seconds=15)
 """How long users may be sent to a candidate that has no pod left: one restart, not more."""
@@ -217,6 +217,14 @@ def _gateway_problem(it: Situation) -> Decision | None:
     return Hold(Reason(problem.reason), problem.message, stalled=True)
 
 
+def _first_release_has_a_successor(it: Situation) -> Decision | None:
+    if not it.initial or it.trial is None or it.trial.revision == it.release.desired.name:
+        return None
+    if not it.trial.weight or not it.available or _breaks_contract(it.finding):
+        return None
+    return Complete(f"users depend on version {it.trial.version}: version {it.release.desired.version} is tried next")
+
+
 def _new_revision(it: Situation) -> Decision | None:
     if it.trial and it.trial.revision == it.release.desired.name:
         return None
@@ -269,9 +277,13 @@ def _why_not(it: Situation) -> str:
 # What the evidence says.
 
 
+def _breaks_contract(finding: Finding | None) -> TypeGuard[GateVerdict]:
+    return isinstance(finding, GateVerdict) and finding.outcome is Outcome.BREACH
+
+
 def _breach(it: Situation) -> Decision | None:
     verdict = it.finding
-    if verdict is None or isinstance(verdict, MetricsUnavailable) or verdict.outcome is not Outcome.BREACH:
+    if not _breaks_contract(verdict):
         return None
     if verdict.on_breach is OnBreach.HOLD:
         return Hold(Reason.BREACH_HELD, verdict.message)
@@ -289,7 +301,8 @@ def _nothing_to_compare(it: Situation) -> Decision | None:
     alone = verdict is not None and not isinstance(verdict, MetricsUnavailable) and verdict.reason is Reason.NO_BASELINE
     if not it.initial and not alone:
         return None
-    return _baking(it) or Complete("there was nothing to compare it with")
+    done = Complete("there was nothing to compare it with")
+    return _route_refused(it) or _baking(it) or _route_not_in_place(it) or _short_of_pods(it) or done
 
 
 def _no_metrics(it: Situation) -> Decision | None:
@@ -369,6 +382,13 @@ def _next_stage(it: Situation) -> Decision | None:
     return Advance(it.next_stage, f"stage {it.next_stage.name}")
 
 
+def _short_of_pods(it: Situation) -> Decision | None:
+    if it.trial is None or it.available >= it.trial.replicas:
+        return None
+    message = f"{it.available} of {it.trial.replicas} pods of the candidate are available{_why_not(it)}"
+    return Hold(Reason.CANDIDATE_UNAVAILABLE, message)
+
+
 def _complete(it: Situation) -> Decision | None:
     return Complete(f"version {it.release.desired.version} is the release")
 
@@ -385,6 +405,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("a rejected revision is wanted", _rejected_is_wanted),
     ("an object's name is taken", _name_is_taken),
     ("the Gateway cannot do it", _gateway_problem),
+    ("a first release that serves has a successor", _first_release_has_a_successor),
     ("a new revision is wanted", _new_revision),
     ("the stage left the plan", _stage_left_the_plan),
     ("the candidate is not available yet", _pending),
@@ -399,6 +420,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("passed, but the route is not in place", _route_not_in_place),
     ("passed, but too small for the next stage", _grow),
     ("passed: the next stage", _next_stage),
+    ("passed, but pods are missing", _short_of_pods),
     ("passed: the last stage", _complete),
 )
 """The decision table: first matching row wins. The names are the ids of the tests."""
