@@ -12,7 +12,7 @@ much longer they need. What cannot be a count is refused here, with its place: i
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -56,22 +56,35 @@ class _RowProblem(Exception):  # noqa: N818 - a problem of the row
         self.column = column
 
 
-def read_counts(path: Path, contract: Contract, stages: Sequence[Stage]) -> tuple[StageCounts, ...]:
+def read_counts(
+    path: Path, contract: Contract, stages: Sequence[Stage], *, any_stage: bool = False
+) -> tuple[StageCounts, ...]:
     """
     Return the counts in the file at *path* by stage: in the order of *stages*, or as they first appear without any.
+
+    Args:
+        path: The file.
+        contract: Says which metrics and labels there are.
+        stages: The stages of a release; their names are the only ones allowed.
+        any_stage: Whether the kind of a stage does not matter, so that its name need not tell it.
 
     Raises:
         BadInput: The file cannot be read, or a row cannot be used.
     """
     found: dict[str, _StageRows] = {}
     problems: list[str] = []
+    telling = bool(stages) or (not any_stage and any(clause.stages for clause in contract.clauses))
+
+    def kind_of(name: str) -> Kind:
+        return _kind(name, stages, telling=telling)
+
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, strict=True)
             header = _header(next(rows, None), path)
             for cells in rows:
                 if cells:
-                    problems += _add(cells, header, contract, stages, found, f"{path}:{rows.line_num}")
+                    problems += _add(cells, header, contract, kind_of, found, f"{path}:{rows.line_num}")
     except OSError as error:
         raise BadInput([f"{path}: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
@@ -105,7 +118,7 @@ def _add(
     cells: list[str],
     header: Mapping[str, int],
     contract: Contract,
-    stages: Sequence[Stage],
+    kind_of: Callable[[str], Kind],
     found: dict[str, _StageRows],
     where: str,
 ) -> Iterator[str]:
@@ -115,44 +128,44 @@ def _add(
         return
     row = {name: cells[place].strip() for name, place in header.items()}
     try:
-        _add_row(row, contract, stages, found)
+        _add_row(row, contract, kind_of, found)
     except _RowProblem as problem:
         yield f"{where}: column {header[problem.column] + 1} ({problem.column}): {problem}"
 
 
-def _add_row(row: Mapping[str, str], contract: Contract, stages: Sequence[Stage], found: dict[str, _StageRows]) -> None:
+def _add_row(
+    row: Mapping[str, str], contract: Contract, kind_of: Callable[[str], Kind], found: dict[str, _StageRows]
+) -> None:
     metric = _one_of("metric", row["metric"], [metric.name for metric in contract.metrics])
     arm = _one_of("arm", row["arm"], ARMS)
     dimension, part = _slice(row["slice"], contract)
     events, of = _number("events", row["events"]), _number("of", row["of"])
     if events > of:
         raise _RowProblem("events", f"{row['events']} is more than of, {row['of']}; at most as many are allowed")
-    stage = _stage(row, contract, stages, found)
+    stage = _stage(row, kind_of, found)
     arms = stage.counts.setdefault((metric, dimension), {}).setdefault(part, {})
     if arm in arms:
         raise _RowProblem("slice", "stage, metric, arm and slice are those of an earlier row; each is allowed once")
     arms[arm] = (events, of)
 
 
-def _stage(
-    row: Mapping[str, str], contract: Contract, stages: Sequence[Stage], found: dict[str, _StageRows]
-) -> _StageRows:
+def _stage(row: Mapping[str, str], kind_of: Callable[[str], Kind], found: dict[str, _StageRows]) -> _StageRows:
     name, seconds = row["stage"], _number("seconds", row.get("seconds") or "0")
     if name not in found:
-        found[name] = _StageRows(_kind(name, contract, stages), seconds)
+        found[name] = _StageRows(kind_of(name), seconds)
     elif found[name].seconds != seconds:
         raise _RowProblem("seconds", f"stage {name!r} lasts {found[name].seconds:g} in an earlier row; one is allowed")
     return found[name]
 
 
-def _kind(name: str, contract: Contract, stages: Sequence[Stage]) -> Kind:
-    """Return the kind of a stage: the release's, else what its name begins with."""
+def _kind(name: str, stages: Sequence[Stage], *, telling: bool) -> Kind:
+    """Return the kind of a stage: the release's, else what its name begins with, which matters if it is *telling*."""
     if stages:
         _one_of("stage", name, [stage.name for stage in stages])
         return next(stage for stage in stages if stage.name == name).kind.value
     if kind := next((kind for kind in KINDS if name.startswith(kind)), None):
         return kind
-    if not name or any(clause.stages for clause in contract.clauses):
+    if not name or telling:
         raise _RowProblem("stage", f"{name!r} does not tell its kind; begin with shadow, canary or full")
     return "canary"
 

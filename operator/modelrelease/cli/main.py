@@ -14,11 +14,13 @@ import typer
 from rich.console import Console
 
 from modelrelease.api.reasons import Outcome
+from modelrelease.api.release import DEFAULT_STAGES
+from modelrelease.cli import forecast_view, verdict_view
 from modelrelease.cli.contract_file import read_contract
 from modelrelease.cli.counts_file import read_counts
 from modelrelease.cli.problems import BadInput
-from modelrelease.cli.verdict_view import as_json, as_table
 from modelrelease.core.counts import StageCounts
+from modelrelease.core.forecast import forecast as outlooks_of
 from modelrelease.core.judge import judge as judge_gate
 
 EXIT_CODES: Final = {Outcome.PASS: 0, Outcome.BREACH: 10, Outcome.INCONCLUSIVE: 11}
@@ -40,6 +42,17 @@ class Output(StrEnum):
     JSON = "json"
 
 
+ContractFile = Annotated[Path, typer.Argument(help="YAML of a ModelRelease, a ModelContract or a bare contract.")]
+CountsFile = Annotated[Path, typer.Argument(help="CSV with the columns stage,metric,arm,slice,events,of.")]
+DesignEffect = Annotated[
+    float, typer.Option(min=1, help="How many requests tell no more than one, because they come in bursts.")
+]
+ErrorBudget = Annotated[
+    float | None, typer.Option(help="Chance of one false breach, such as 0.01. Default: the release's, else 0.01.")
+]
+OutputForm = Annotated[Output, typer.Option("-o", "--output", help="table for people, json for programs.")]
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -48,20 +61,14 @@ def version() -> None:
 
 @app.command()
 def judge(
-    contract: Annotated[Path, typer.Argument(help="YAML of a ModelRelease, a ModelContract or a bare contract.")],
-    counts: Annotated[Path, typer.Argument(help="CSV with the columns stage,metric,arm,slice,events,of.")],
+    contract: ContractFile,
+    counts: CountsFile,
     stage: Annotated[
         str | None, typer.Option(help="The stage to judge; later ones are ignored. Default: last.")
     ] = None,
-    design_effect: Annotated[
-        float, typer.Option(min=1, help="How many requests tell no more than one, because they come in bursts.")
-    ] = 1.0,
-    error_budget: Annotated[
-        float | None, typer.Option(help="Chance of one false breach, such as 0.01. Default: the release's, else 0.01.")
-    ] = None,
-    output: Annotated[
-        Output, typer.Option("-o", "--output", help="table for people, json for programs.")
-    ] = Output.TABLE,
+    design_effect: DesignEffect = 1.0,
+    error_budget: ErrorBudget = None,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """
     Judge counts against a contract, exactly as the operator does.
@@ -84,10 +91,62 @@ def judge(
         design_effect=design_effect,
     )
     if output is Output.JSON:
-        typer.echo(json.dumps(as_json(verdict), allow_nan=False))
+        typer.echo(json.dumps(verdict_view.as_json(verdict), allow_nan=False))
     else:
-        Console(width=max(Console().width, TABLE_WIDTH)).print(as_table(verdict, evidence[-1].stage))
+        _wide_console().print(verdict_view.as_table(verdict, evidence[-1].stage))
     raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+@app.command()
+def forecast(
+    contract: ContractFile,
+    counts: CountsFile,
+    design_effect: DesignEffect = 1.0,
+    error_budget: ErrorBudget = None,
+    output: OutputForm = Output.TABLE,
+) -> None:
+    """
+    Tell what each stage can prove, from counts of the baseline alone, before anything is released.
+
+    The counts are of one stage, of any name, with the column seconds. Exit code: 0 when every gate can pass before its
+    deadline, 11 when one cannot, 2 bad input.
+    """
+    try:
+        asked = read_contract(contract)
+        history = _history(read_counts(counts, asked.contract, (), any_stage=True))
+        budget = _budget(error_budget, asked.error_budget)
+    except BadInput as bad:
+        typer.echo(str(bad), err=True)
+        raise typer.Exit(BAD_INPUT) from bad
+    outlooks = outlooks_of(
+        asked.contract,
+        history,
+        asked.stages or DEFAULT_STAGES,
+        error_budget=budget,
+        design_effect=design_effect,
+    )
+    if output is Output.JSON:
+        typer.echo(json.dumps(forecast_view.as_json(outlooks), allow_nan=False))
+    else:
+        _wide_console().print(forecast_view.as_table(outlooks))
+    raise typer.Exit(0 if all(outlook.in_time for outlook in outlooks) else EXIT_CODES[Outcome.INCONCLUSIVE])
+
+
+def _history(evidence: tuple[StageCounts, ...]) -> StageCounts:
+    """Return the one stage of a baseline's history."""
+    if len(evidence) != 1:
+        names = ", ".join(counts.stage for counts in evidence)
+        raise BadInput([f"a forecast is made from one stage's counts; there are {names}"])
+    history = evidence[0]
+    if history.seconds <= 0:
+        raise BadInput(["a forecast needs to know how long was counted: give the column seconds, more than 0"])
+    if any((table.of[:, 1] > 0).any() for table in history.counts.values()):
+        raise BadInput(["a forecast is made before there is a candidate; only the arm baseline is allowed"])
+    return history
+
+
+def _wide_console() -> Console:
+    return Console(width=max(Console().width, TABLE_WIDTH))
 
 
 def _until(stage: str | None, evidence: tuple[StageCounts, ...]) -> tuple[StageCounts, ...]:

@@ -4,7 +4,7 @@ One clause in numbers: what speaks against it, and what a pass still has to excl
 Arrays over its hypotheses in, arrays out; no words and no verdicts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,8 +24,8 @@ THIN_SHARE: Final = 0.01
 
 _MOST_TRAFFIC: Final = 1e4
 
-_HALVINGS: Final = 10
-"""Enough to tell how much longer to one percent."""
+_PRECISION: Final = 0.01
+"""Of the logarithm of a factor: enough to tell how much longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +72,16 @@ class Assessment:
 def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, budget: float) -> Assessment:
     """Return what the counts in *hyp* say of *clause*, which has *share* of its family's *budget*."""
     metric = contract.metric(clause.metric)
-    base_rate = _overall_base_rate(hyp)
+    base_rate = overall_base_rate(hyp)
     questions = (harm(clause, metric, base_rate, overall=True), harm(clause, metric, base_rate, overall=False))
-    weight = share * _weights(hyp)
+    weight = share * slice_weights(hyp)
     log_e = np.concatenate([log_harm(q, stages, budget) for q, stages in zip(questions, split(hyp), strict=True)])
     seen = hyp.current.of > 0
     if clause.needs_baseline:
         seen &= hyp.current.base_of > 0
     overall, each = (exclusion(clause, metric, base_rate, overall=whole) for whole in (True, False))
     whole, slices = hyp.current.take(slice(0, 1)), hyp.current.take(slice(1, None))
-    thin = _thin(clause, hyp)
+    thin = thin_slices(clause, hyp)
     rest = hyp.current.take(thin).summed()
     assured = np.concatenate([excludes(overall, whole), excludes(each, slices)]) & seen
     return Assessment(
@@ -130,7 +130,7 @@ def split(hyp: Hypotheses) -> tuple[list[Arms], list[Arms]]:
     return [arms.take(slice(0, 1)) for arms in hyp.stages], [arms.take(slice(1, None)) for arms in hyp.stages]
 
 
-def _thin(clause: Clause, hyp: Hypotheses) -> BoolArray:
+def thin_slices(clause: Clause, hyp: Hypotheses) -> BoolArray:
     """
     Return which slices are thin ``(n,)``: unexpected ones with less than ``THIN_SHARE`` of what decides how soon
     something can be proved.
@@ -148,12 +148,13 @@ def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
     return np.asarray(mine < THIN_SHARE * total[0])
 
 
-def _overall_base_rate(hyp: Hypotheses) -> float:
+def overall_base_rate(hyp: Hypotheses) -> float:
+    """Return the baseline's rate over all traffic and stages; 0 without any."""
     total = hyp.counted
     return float(total.base_events[0] / total.base_of[0]) if total.base_of[0] > 0 else 0.0
 
 
-def _weights(hyp: Hypotheses) -> FloatArray:
+def slice_weights(hyp: Hypotheses) -> FloatArray:
     """
     Return the weights ``(n,)``: half for all traffic, half shared by the slices; all for all traffic without any.
 
@@ -204,10 +205,15 @@ def _traffic_needed(overall: Question | None, each: Question | None, current: Ar
 
 
 def _times_needed(question: Question | None, current: Arms) -> FloatArray:
-    least, most = np.zeros(current.of.shape), np.full(current.of.shape, np.log(_MOST_TRAFFIC))
-    possible = excludes(question, current.scaled(_MOST_TRAFFIC))
-    for _ in range(_HALVINGS):
-        middle = (least + most) / 2
-        enough = excludes(question, current.scaled(np.exp(middle)))
-        least, most = np.where(enough, least, middle), np.where(enough, middle, most)
-    return np.where(possible, np.exp(most), np.inf)
+    return smallest_factor(lambda factor: excludes(question, current.scaled(factor)), current.of.size, _MOST_TRAFFIC)
+
+
+def smallest_factor(enough: Callable[[FloatArray], BoolArray], n: int, most: float) -> FloatArray:
+    """Return the smallest factor in [1, *most*] that is *enough* ``(n,)``, to one percent; infinite where none is."""
+    low, high = np.zeros(n), np.full(n, np.log(most))
+    possible = enough(np.exp(high))
+    while high.size and (high - low).max() > _PRECISION:
+        middle = (low + high) / 2
+        reached = enough(np.exp(middle))
+        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+    return np.where(possible, np.exp(high), np.inf)

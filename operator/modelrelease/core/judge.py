@@ -61,7 +61,7 @@ def judge(
     clauses = [clause for clause in in_stage if (has_baseline and compared) or not clause.needs_baseline]
     if not clauses:
         return _nothing_judged(kind, comparable=bool(in_stage))
-    shares = _shares(contract, has_baseline=has_baseline)
+    shares = clause_shares(contract, has_baseline=has_baseline)
     found = [
         assess(
             contract, clause, hypotheses(contract, clause, evidence, design_effect), shares[clause.name], error_budget
@@ -88,7 +88,7 @@ def action(clause: Clause) -> OnBreach:
     return clause.on_breach or OnBreach.ROLLBACK
 
 
-def _shares(contract: Contract, *, has_baseline: bool) -> Mapping[str, float]:
+def clause_shares(contract: Contract, *, has_baseline: bool) -> Mapping[str, float]:
     """Return each clause's share of its family's budget: the same in every stage, or the mean were no fair bet."""
     compared = [clause for clause in contract.clauses if has_baseline or not clause.needs_baseline]
     totals = {family: sum(c.weight or 1 for c in compared if action(c) is family) for family in OnBreach}

@@ -1,0 +1,164 @@
+"""
+What each stage can prove, and how soon: from the baseline's own rates and traffic, before anything is released.
+
+Two questions for every slice that a gate waits for: when would a candidate that changes nothing pass, and when would
+one that does twice the harm be found? Answers are for expected counts; luck makes half of all releases take longer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+import numpy as np
+
+from modelrelease.api.contract import Better, Clause, Contract, Metric
+from modelrelease.api.release import Stage, StageKind
+from modelrelease.core.assess import (
+    excludes,
+    log_harm,
+    overall_base_rate,
+    slice_weights,
+    smallest_factor,
+    thin_slices,
+)
+from modelrelease.core.counts import FloatArray, Slice, StageCounts
+from modelrelease.core.evidence import Arms, BoolArray
+from modelrelease.core.hypotheses import Hypotheses, hypotheses
+from modelrelease.core.judge import clause_shares
+from modelrelease.core.question import Question, exclusion, harm
+
+_HORIZON_SECONDS: Final = timedelta(days=90).total_seconds()
+"""Later than this is never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """
+    What a stage can prove of one clause in one slice.
+
+    Attributes:
+        stage, clause: Names.
+        part: The slice; ``()`` is all traffic.
+        candidate_per_second: Requests per second that the candidate sees.
+        passes_after: When a candidate that changes nothing passes; None for never.
+        found_after: When one that harms twice as much as is bearable is named: twice the rate (half, where higher is
+            better), or twice the limit; None for never.
+        thin: Whether the slice is too small for the gate to wait for it.
+        deadline: The stage's.
+    """
+
+    stage: str
+    clause: str
+    part: Slice
+    candidate_per_second: float
+    passes_after: timedelta | None
+    found_after: timedelta | None
+    thin: bool
+    deadline: timedelta
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the gate can pass before the stage's deadline, as far as this slice goes."""
+        return self.thin or (self.passes_after is not None and self.passes_after <= self.deadline)
+
+
+def forecast(
+    contract: Contract, history: StageCounts, stages: Sequence[Stage], *, error_budget: float, design_effect: float
+) -> tuple[Outlook, ...]:
+    """
+    Return what every stage can prove, in order; within a clause all traffic first, then by traffic.
+
+    Args:
+        contract: What must hold.
+        history: Counts of the baseline under all of the traffic; its length must be known.
+        stages: The plan.
+        error_budget: Chance of one false breach in the whole release.
+        design_effect: How many requests tell no more than one.
+    """
+    shares = clause_shares(contract, has_baseline=True)
+    outlooks: list[Outlook] = []
+    for stage in stages:
+        seen = replace(history, kind=stage.kind.value)
+        for clause in contract.clauses:
+            if not clause.judged_in(stage.kind) or (clause.needs_baseline and stage.kind is StageKind.FULL):
+                continue
+            hyp = hypotheses(contract, clause, (seen,), design_effect)
+            outlooks += _outlooks(contract, clause, hyp, stage, shares[clause.name] * error_budget, error_budget)
+    return tuple(outlooks)
+
+
+def _outlooks(
+    contract: Contract, clause: Clause, hyp: Hypotheses, stage: Stage, level: float, budget: float
+) -> list[Outlook]:
+    metric = contract.metric(clause.metric)
+    healthy = _a_second(hyp, stage, hyp.current.base_events)
+    harmed = _a_second(hyp, stage, _harmed(hyp.current, clause, metric))
+    passes, found = [], []
+    base_rate = overall_base_rate(hyp)
+    needed = np.log(1 / (level * slice_weights(hyp)))
+    for overall, which in ((True, slice(0, 1)), (False, slice(1, None))):
+        excluded = exclusion(clause, metric, base_rate, overall=overall)
+        passes.append(_seconds_to_pass(excluded, healthy.take(which)))
+        found.append(
+            _seconds_to_find(
+                harm(clause, metric, base_rate, overall=overall), harmed.take(which), needed[which], budget
+            )
+        )
+    thin = thin_slices(clause, replace(hyp, stages=(healthy,)))
+    passes_after, found_after = np.concatenate(passes), np.concatenate(found)
+    per_second = hyp.counted.base_of / hyp.seconds * _shares_of_requests(stage)[0]
+    order = sorted(range(len(hyp.parts)), key=lambda index: (index > 0, -per_second[index], str(hyp.parts[index])))
+    return [
+        Outlook(
+            stage=stage.name,
+            clause=clause.name,
+            part=hyp.parts[index],
+            candidate_per_second=float(per_second[index]),
+            passes_after=_duration(passes_after[index]),
+            found_after=_duration(found_after[index]),
+            thin=bool(thin[index]),
+            deadline=stage.deadline_time,
+        )
+        for index in order
+    ]
+
+
+def _shares_of_requests(stage: Stage) -> tuple[float, float]:
+    """Return the share of all requests that the candidate and the baseline see."""
+    if stage.kind is StageKind.SHADOW:
+        return stage.mirror_percent / 100, 1.0
+    return stage.weight / 100, 1 - stage.weight / 100
+
+
+def _a_second(hyp: Hypotheses, stage: Stage, events: FloatArray) -> Arms:
+    """Return the counts of one second in *stage*, when the candidate has *events* of the history's requests."""
+    mine, theirs = (share / hyp.seconds for share in _shares_of_requests(stage))
+    history = hyp.current
+    return Arms(events * mine, history.base_of * mine, history.base_events * theirs, history.base_of * theirs)
+
+
+def _harmed(history: Arms, clause: Clause, metric: Metric) -> FloatArray:
+    """Return the events that a harmful candidate would have had: twice the rate, or half, or twice the limit."""
+    if clause.at_most is not None:
+        return history.base_of * min(2 * clause.margin.value, 1.0)
+    if clause.at_least is not None:
+        return history.base_of * max(1 - 2 * (1 - clause.margin.value), 0.0)
+    if metric.better is Better.HIGHER and clause.within is None:
+        return history.base_events / 2
+    return np.minimum(2 * history.base_events, history.base_of)
+
+
+def _seconds_to_pass(question: Question | None, second: Arms) -> FloatArray:
+    return smallest_factor(lambda seconds: excludes(question, second.scaled(seconds)), second.of.size, _HORIZON_SECONDS)
+
+
+def _seconds_to_find(question: Question, second: Arms, needed: FloatArray, budget: float) -> FloatArray:
+    def enough(seconds: FloatArray) -> BoolArray:
+        return log_harm(question, [second.scaled(seconds)], budget) >= needed
+
+    return smallest_factor(enough, second.of.size, _HORIZON_SECONDS)
+
+
+def _duration(seconds: float) -> timedelta | None:
+    return timedelta(seconds=round(float(seconds))) if np.isfinite(seconds) else None

@@ -1,0 +1,76 @@
+"""``modelrelease forecast``: the baseline's counts in, what each stage can prove out."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from modelrelease.cli.main import app
+from tests.cli.test_judge_command import CONTRACT
+
+HISTORY = """\
+stage,metric,arm,slice,events,of,seconds
+last-week,block-rate,baseline,,12096,604800,6048
+last-week,block-rate,baseline,country=FR,600,30240,6048
+last-week,block-rate,baseline,country=DE,11496,574560,6048
+last-week,error-rate,baseline,,60,604800,6048
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Write both files and run the command on them."""
+
+    def run(counts, *options, contract=CONTRACT):
+        (tmp_path / "contract.yaml").write_text(contract)
+        (tmp_path / "counts.csv").write_text(counts)
+        files = [str(tmp_path / "contract.yaml"), str(tmp_path / "counts.csv")]
+        return CliRunner().invoke(app, ["forecast", *files, *options])
+
+    return run
+
+
+def test_every_stage_of_the_default_plan_has_an_outlook(run):
+    result = run(HISTORY, "-o", "json")
+    found = json.loads(result.stdout)
+    assert list(dict.fromkeys(o["stage"] for o in found)) == [*("shadow", "canary-5", "canary-25", "canary-50", "full")]
+    first = found[0]
+    assert (first["stage"], first["clause"], first["slice"]) == ("shadow", "steady", "")
+    assert first["candidatePerSecond"] == pytest.approx(100)
+    assert result.exit_code == (0 if all(o["inTime"] for o in found) else 11)
+
+
+@pytest.mark.parametrize(("assure", "code"), [("50%", 11), ("1%", 11), ("none", 0)])
+def test_exit_code_says_whether_all_can_pass_in_time(run, assure, code):
+    """Of 5 requests a second in France, a canary of 5 % sees one in four seconds: 2 hours are too short."""
+    contract = CONTRACT.replace("overall: 50%, slices: 50%", f"overall: 50%, slices: {assure}")
+    assert run(HISTORY, contract=contract).exit_code == code
+
+
+def test_the_table_says_what_is_too_slow(run):
+    out = run(HISTORY).output
+    assert "stage canary-5, clause steady, deadline 2 h" in out
+    slow = next(line for line in out.split("stage canary-5")[1].splitlines() if line.startswith("country=FR"))
+    assert "not before the deadline" in slow
+
+
+@pytest.mark.parametrize(
+    ("counts", "problem"),
+    [
+        pytest.param(HISTORY.replace(",baseline,", ",candidate,"), "only the arm baseline is allowed", id="candidate"),
+        pytest.param(HISTORY.replace(",6048\n", ",0\n"), "give the column seconds", id="no time"),
+        pytest.param(
+            HISTORY + "yesterday,error-rate,baseline,,1,10,60\n", "there are last-week, yesterday", id="two stages"
+        ),
+    ],
+)
+def test_a_history_that_is_none_is_refused(run, counts, problem):
+    result = run(counts)
+    assert result.exit_code == 2
+    assert problem in result.stderr
+
+
+def test_a_clause_of_one_kind_of_stage_is_forecast_there_only(run):
+    contract = CONTRACT.replace("atMost: 0.1%", "atMost: 0.1%, stages: [full]")
+    found = json.loads(run(HISTORY, "-o", "json", contract=contract).stdout)
+    assert {o["stage"] for o in found if o["clause"] == "few-errors"} == {"full"}
