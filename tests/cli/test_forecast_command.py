@@ -54,6 +54,13 @@ def test_the_table_says_what_is_too_slow(run):
     assert "not before the deadline" in slow
 
 
+def test_one_stage_can_be_asked_for(run):
+    assert {o["stage"] for o in json.loads(run(HISTORY, "--stage", "shadow", "-o", "json").stdout)} == {"shadow"}
+    wrong = run(HISTORY, "--stage", "dark")
+    assert wrong.exit_code == 2
+    assert "'dark' is not in the plan; allowed are shadow, canary-5" in wrong.stderr
+
+
 @pytest.mark.parametrize(
     ("counts", "problem"),
     [

@@ -23,7 +23,7 @@ def test_the_example_prints_what_the_page_shows(tmp_path):
             command, _, want = text.removeprefix("$ ").partition("\n")
             assert _output(command, tmp_path) == want.rstrip()
             ran += 1
-    assert ran == 1
+    assert ran == 2
 
 
 def _output(command, folder):

@@ -5,6 +5,7 @@ Exit codes of ``judge``: 0 Pass, 10 Breach, 11 Inconclusive, 2 bad input.
 """
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 
 from modelrelease.api.reasons import Outcome
-from modelrelease.api.release import DEFAULT_STAGES
+from modelrelease.api.release import DEFAULT_STAGES, Stage
 from modelrelease.cli import forecast_view, verdict_view
 from modelrelease.cli.contract_file import read_contract
 from modelrelease.cli.counts_file import read_counts
@@ -101,6 +102,7 @@ def judge(
 def forecast(
     contract: ContractFile,
     counts: CountsFile,
+    stage: Annotated[str | None, typer.Option(help="Only this stage of the plan. Default: all.")] = None,
     design_effect: DesignEffect = 1.0,
     error_budget: ErrorBudget = None,
     output: OutputForm = Output.TABLE,
@@ -115,13 +117,14 @@ def forecast(
         asked = read_contract(contract)
         history = _history(read_counts(counts, asked.contract, (), any_stage=True))
         budget = _budget(error_budget, asked.error_budget)
+        stages = _only(stage, asked.stages or DEFAULT_STAGES)
     except BadInput as bad:
         typer.echo(str(bad), err=True)
         raise typer.Exit(BAD_INPUT) from bad
     outlooks = outlooks_of(
         asked.contract,
         history,
-        asked.stages or DEFAULT_STAGES,
+        stages,
         error_budget=budget,
         design_effect=design_effect,
     )
@@ -130,6 +133,14 @@ def forecast(
     else:
         _wide_console().print(forecast_view.as_table(outlooks))
     raise typer.Exit(0 if all(outlook.in_time for outlook in outlooks) else EXIT_CODES[Outcome.INCONCLUSIVE])
+
+
+def _only(stage: str | None, plan: Sequence[Stage]) -> Sequence[Stage]:
+    """Return the one stage that is asked for, or all."""
+    chosen = [planned for planned in plan if stage in (None, planned.name)]
+    if not chosen:
+        raise BadInput([f"--stage: {stage!r} is not in the plan; allowed are {', '.join(p.name for p in plan)}"])
+    return chosen
 
 
 def _history(evidence: tuple[StageCounts, ...]) -> StageCounts:
