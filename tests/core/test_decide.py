@@ -293,6 +293,12 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     ),
     ("passed, but not baked", "bakes", a_situation(a_status(entered=9 * MINUTE)), (Hold, Reason.BAKING, False)),
     (
+        "the candidate is too small for its first stage",
+        "grows before it gets users",
+        a_situation(a_status("Pending"), release=a_release(stages=a_body()["spec"]["stages"][1:])),
+        (Prepare, 3),
+    ),
+    (
         "passed, but the route is not in place",
         "waits for traffic to be what the stage says",
         a_situation(observation=seen(route=a_route(accepted=None))),

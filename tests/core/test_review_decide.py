@@ -96,7 +96,40 @@ def test_nothing_completes_without_its_pods(stable):
 # Pods.
 
 
+@pytest.mark.parametrize("missing", [MINUTE, HOUR])
+def test_a_fault_that_takes_both_revisions_is_not_the_candidates(missing):
+    """Users would be sent to a stable revision without pods, and a good candidate would stay rejected."""
+    status = a_status("canary-50", unavailable=missing)
+    situation = a_situation(status, NO_METRICS, observation=seen(available={"1": 0, "2": 0}))
+    assert isinstance(decide(situation), Hold)
+
+
+def test_fewer_replicas_are_enough_once_the_spec_asks_for_fewer():
+    """Who lowers replicas because the cluster is full must not see the candidate rejected for it."""
+    release = a_release(server=_server(replicas=1))
+    status = a_status("Pending", replicas=3, entered=HOUR)
+    situation = a_situation(status, release=release, observation=seen(available={"1": 1, "2": 1}))
+    assert isinstance(decide(situation), Advance)
+    planned = plan(release, status, situation.seen, NOW, drain=timedelta(seconds=10))
+    sizes = {m["metadata"]["name"]: m["spec"]["replicas"] for m in planned.manifests if m["kind"] == "Deployment"}
+    assert sizes == {f"radar-{ONE}": 1, f"radar-{TWO}": 1}
+
+
+def test_a_first_stage_with_users_waits_for_its_pods():
+    """The first stage was a small shadow when the candidate started; then the shadow was taken out of the plan."""
+    release = a_release(stages=STAGES[1:])
+    assert decide(a_situation(a_status("Pending", replicas=1), release=release)) == Prepare(
+        3, "the candidate grows to 3 pods before stage canary-10"
+    )
+
+
 # The plan.
+
+
+def test_a_stage_of_another_kind_is_another_stage():
+    """The evidence of a canary does not complete a release because the canary's name is now that of the last stage."""
+    release = a_release(stages=[STAGES[0], {"name": "canary-10", "full": {}, "bake": "1m"}])
+    assert isinstance(decide(a_situation(a_status("canary-10"), release=release)), Start)
 
 
 # What is said.

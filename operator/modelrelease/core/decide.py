@@ -131,8 +131,21 @@ class Situation:
     @property
     def available(self) -> int:
         """Available pods of the candidate on trial."""
-        workload = self.seen.workloads.get(self.trial.revision) if self.trial else None
+        return self._available(self.trial.revision) if self.trial else 0
+
+    @property
+    def stable_available(self) -> int:
+        """Available pods of the stable revision."""
+        return self._available(self.status.stable.revision) if self.status.stable else 0
+
+    def _available(self, revision: str) -> int:
+        workload = self.seen.workloads.get(revision)
         return workload.available if workload else 0
+
+    @property
+    def missing_pods(self) -> int:
+        """Pods that the candidate should have now and that are not available."""
+        return max(0, pods_of(self.release, self.trial) - self.available) if self.trial else 0
 
     @property
     def record(self) -> StageRecord | None:
@@ -141,9 +154,9 @@ class Situation:
 
     @property
     def stage(self) -> Stage | None:
-        """The open stage, as planned; None when none is open or the plan has lost it."""
-        stages = {stage.name: stage for stage in self.plan}
-        return stages.get(self.record.name) if self.record else None
+        """The open stage, as planned; None when none is open or the plan has lost it, name or kind."""
+        stages = {(stage.name, stage.kind.value): stage for stage in self.plan}
+        return stages.get((self.record.name, self.record.kind)) if self.record else None
 
     @property
     def plan(self) -> tuple[Stage, ...]:
@@ -167,6 +180,11 @@ class Situation:
 def replicas_for(release: Release, stage: Stage) -> int:
     """Return how many pods the candidate needs in *stage*."""
     return release.spec.shadow_replicas if stage.kind is StageKind.SHADOW else release.spec.replicas
+
+
+def pods_of(release: Release, trial: CandidateStatus) -> int:
+    """Return how many pods the candidate is to have: as promised, or fewer when the spec has come to ask for fewer."""
+    return min(trial.replicas, release.spec.replicas)
 
 
 # What is ordered.
@@ -241,27 +259,26 @@ def _stage_left_the_plan(it: Situation) -> Decision | None:
 
 
 def _pending(it: Situation) -> Decision | None:
-    if it.record or it.trial is None or it.available >= it.trial.replicas:
+    if it.record or not it.missing_pods:
         return None
-    waiting = f"{it.available} of {it.trial.replicas} pods of the candidate are available{_why_not(it)}"
     if it.since(it.status.stage_start_time) <= it.release.spec.progress_deadline:
-        return Hold(Reason.PENDING, waiting)
-    return _late(it, f"{waiting}; server.progressDeadline is over")
+        return Hold(Reason.PENDING, _pods(it))
+    return _late(it)
 
 
 def _unavailable(it: Situation) -> Decision | None:
-    if it.trial is None or it.available >= it.trial.replicas:
+    if it.trial is None or not it.missing_pods:
         return None
-    unavailable = f"{it.available} of {it.trial.replicas} pods of the candidate are available{_why_not(it)}"
+    if not it.initial and not it.stable_available:
+        return None  # what takes the pods of both is no fault of the candidate, and nobody is better off on stable
     missing = it.since(it.trial.unavailable_since)
     if it.available == 0 and it.trial.weight and missing > NO_PODS_GRACE and not it.initial:
-        return RollBack(Reason.CANDIDATE_UNAVAILABLE, unavailable)
-    if missing > it.release.spec.progress_deadline:
-        return _late(it, f"{unavailable}; server.progressDeadline is over")
-    return None
+        return RollBack(Reason.CANDIDATE_UNAVAILABLE, _pods(it))
+    return _late(it) if missing > it.release.spec.progress_deadline else None
 
 
-def _late(it: Situation, message: str) -> Decision:
+def _late(it: Situation) -> Decision:
+    message = f"{_pods(it)}; server.progressDeadline is over"
     if it.initial:
         return Hold(
             Reason.PROGRESS_DEADLINE_EXCEEDED, f"{message}; there is no stable revision to return to", stalled=True
@@ -269,9 +286,10 @@ def _late(it: Situation, message: str) -> Decision:
     return RollBack(Reason.PROGRESS_DEADLINE_EXCEEDED, message)
 
 
-def _why_not(it: Situation) -> str:
+def _pods(it: Situation) -> str:
     workload = it.seen.workloads.get(it.trial.revision) if it.trial else None
-    return f" ({workload.message})" if workload and workload.message else ""
+    why = f" ({workload.message})" if workload and workload.message else ""
+    return f"{it.available} of {it.available + it.missing_pods} pods of the candidate are available{why}"
 
 
 # What the evidence says.
@@ -383,10 +401,7 @@ def _next_stage(it: Situation) -> Decision | None:
 
 
 def _short_of_pods(it: Situation) -> Decision | None:
-    if it.trial is None or it.available >= it.trial.replicas:
-        return None
-    message = f"{it.available} of {it.trial.replicas} pods of the candidate are available{_why_not(it)}"
-    return Hold(Reason.CANDIDATE_UNAVAILABLE, message)
+    return Hold(Reason.CANDIDATE_UNAVAILABLE, _pods(it)) if it.missing_pods else None
 
 
 def _complete(it: Situation) -> Decision | None:
@@ -409,6 +424,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("a new revision is wanted", _new_revision),
     ("the stage left the plan", _stage_left_the_plan),
     ("the candidate is not available yet", _pending),
+    ("the candidate is too small for its first stage", _opening(_grow)),
     ("the candidate is ready for its first stage", _opening(_next_stage)),
     ("the candidate is not available any more", _unavailable),
     ("the contract is breached", _breach),

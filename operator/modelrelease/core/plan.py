@@ -14,6 +14,7 @@ from modelrelease.api.base import API_VERSION, RELEASE_LABEL, REVISION_LABEL
 from modelrelease.api.parse import Release
 from modelrelease.api.revision import Revision
 from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus
+from modelrelease.core.decide import pods_of
 from modelrelease.core.observation import Observation
 
 SERVICE_PORT: Final = 80
@@ -111,7 +112,7 @@ def _sizes(release: Release, status: ReleaseStatus) -> dict[str, int]:
         sizes[status.stable.revision] = release.spec.replicas
     if trial := on_trial(status):
         # Full size once users depend on it, so that a change of spec.server.replicas reaches it too.
-        sizes[trial.revision] = max(trial.replicas, release.spec.replicas) if trial.weight else trial.replicas
+        sizes[trial.revision] = release.spec.replicas if trial.weight else pods_of(release, trial)
     return sizes
 
 

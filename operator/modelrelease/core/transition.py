@@ -84,8 +84,7 @@ def _observe(it: Situation) -> ReleaseStatus:
         case _ as never:
             assert_never(never)
     if it.trial:
-        short = it.available < it.trial.replicas
-        since = (it.trial.unavailable_since or it.now) if short else None
+        since = (it.trial.unavailable_since or it.now) if it.missing_pods else None
         changes["candidate"] = it.trial.model_copy(update={"unavailable_since": since})
     return it.status.model_copy(update=changes)
 
