@@ -5,10 +5,11 @@ This is the only place where deciding meets doing. The status that is written fi
 follows it. A crash between any two lines is repaired by the next tick, because nothing is remembered elsewhere.
 """
 
+import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from modelrelease.adapters.errors import AdapterError
 from modelrelease.adapters.gateway import gateway_problem, read_route, route_manifest
@@ -18,13 +19,16 @@ from modelrelease.api.release import StageKind
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.announce import Announcement, announce
 from modelrelease.core.attention import look_again
-from modelrelease.core.counts import Evidence
+from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Start, decide, refuse
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
+
+EVIDENCE_LIMIT: Final = timedelta(seconds=30)
+"""How long a tick waits for Prometheus: what needs no metrics is decided without them, well within the engine's limit."""
 
 
 class Kube(Protocol):
@@ -177,7 +181,11 @@ async def _evidence(release: Release, status: ReleaseStatus, world: World, momen
         for stage in trial.stages
     ]
     baseline = status.stable.revision if status.stable else None
-    return await world.metrics.read(release, windows, baseline, trial.revision)
+    try:
+        async with asyncio.timeout(EVIDENCE_LIMIT.total_seconds()):
+            return await world.metrics.read(release, windows, baseline, trial.revision)
+    except TimeoutError:
+        return MetricsUnavailable(f"Prometheus has not answered within {EVIDENCE_LIMIT.total_seconds():g} s")
 
 
 # Record, apply, announce.

@@ -48,6 +48,32 @@ class _Hanging(FakeMetrics):
         await asyncio.sleep(3600)
 
 
+async def test_a_prometheus_that_hangs_does_not_hold_users_with_a_dead_candidate(monkeypatch: pytest.MonkeyPatch):
+    """What needs no metrics is decided without them."""
+    monkeypatch.setattr(modelrelease.reconcile, "EVIDENCE_LIMIT", timedelta(milliseconds=10), raising=False)
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    lab.metrics = _Hanging(lab.kube)
+    lab.kube.broken.add(revision_of("2").name)
+    async with asyncio.timeout(5):
+        await lab.run(until="RolledBack")
+    assert lab.kube.weights == {ONE: 100}
+
+
+async def test_a_rare_look_does_not_leave_users_without_pods():
+    """However long the interval of the analysis, missing pods are looked at again within seconds."""
+    lab = await a_lab()
+    release(lab, "2", analysis={"interval": "1h"})
+    await lab.run(until="canary-50")
+    lab.now += timedelta(minutes=4)
+    lab.kube.broken.add(revision_of("2").name)
+    lab.metrics.outage = NO_METRICS
+    started = lab.now
+    await lab.run(until="RolledBack")
+    assert lab.now - started < timedelta(seconds=30)
+
+
 class _Picky(FakeKube):
     """An API server that refuses the candidate's Deployment, as it does a volume mount without a volume."""
 

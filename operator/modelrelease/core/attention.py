@@ -21,7 +21,7 @@ SOON: Final = timedelta(seconds=1)
 """After a step: the next one may be possible at once."""
 
 PENDING_TICK: Final = timedelta(seconds=5)
-"""While pods start; they are watched too, so this only catches what a watch has missed."""
+"""While pods start or are missing; they are watched too, but no watch tells when they have been missing for too long."""
 
 STALLED_TICK: Final = timedelta(seconds=30)
 """While something outside has to change that is not watched, such as a Gateway."""
@@ -77,6 +77,8 @@ def _gate(
     age = now - record.start_time
     if age < FRESH or _suspicious(release, finding):
         interval = min(interval, shortest)
+    if trial and trial.unavailable_since:
+        interval = min(interval, PENDING_TICK)
     planned = {stage.name: stage for stage in release.spec.plan_stages}.get(record.name)
     left = planned.bake_time - age if planned else timedelta(0)
     return min(interval, left) if left > timedelta(0) else interval
