@@ -45,7 +45,7 @@ lint: $(STAMP) ## ruff and import-linter
 	@$(BIN)/lint-imports --quiet || $(BIN)/lint-imports
 
 types: $(STAMP) ## mypy, strict
-	@$(BIN)/mypy operator model-server/modelserver e2e bench
+	@$(BIN)/mypy operator model-server/modelserver e2e bench docs
 
 unit: $(STAMP) ## Tests that need no other part
 	@$(BIN)/pytest -q -m "not cluster and not apiserver and not prometheus and not modelserver and not slow" -n 2
@@ -76,6 +76,6 @@ bench-truth: $(STAMP) ## Error rates over simulated releases, side by side with 
 	@$(BIN)/python bench/bench_truth.py
 
 lock: $(STAMP) ## Lock the requirements anew
-	@for part in operator model-server dev; do \
+	@for part in operator model-server-runtime model-server dev; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	    --no-emit-index-url --no-annotate --no-header requirements/$$part.in -o requirements/$$part.txt; done
