@@ -28,7 +28,7 @@ from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
 
 EVIDENCE_LIMIT: Final = timedelta(seconds=30)
-"""How long a tick waits for Prometheus: what needs no metrics is decided without them, well within the engine's limit."""
+"""How long a tick waits for Prometheus; what needs no metrics is then decided without them."""
 
 
 class Kube(Protocol):

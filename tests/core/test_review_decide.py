@@ -133,3 +133,23 @@ def test_a_stage_of_another_kind_is_another_stage():
 
 
 # What is said.
+
+
+def test_what_is_kept_for_years_is_short():
+    """History keeps fifty messages: a status that grows too large could not record the next rollback."""
+    situation = a_situation(finding=a_verdict(Outcome.BREACH, message="clause broken; " * 3000))
+    after = transition(situation, decide(situation))
+    assert max(len(after.rejected[-1].message), len(after.history[-1].message)) <= 1024
+    assert after.rejected[-1].message.endswith("…")
+
+
+def test_numbers_in_messages_are_no_news_either():
+    """A doubt that counts up every second is written once an interval."""
+    first = a_situation(finding=a_verdict(Outcome.INCONCLUSIVE, message="12 events of 300"))
+    before = transition(first, decide(first))
+    later = NOW + timedelta(seconds=5)
+    second = a_situation(before, a_verdict(Outcome.INCONCLUSIVE, message="13 events of 310"), now=later)
+    assert transition(second, decide(second)) is before
+    much_later = NOW + MINUTE
+    third = a_situation(before, a_verdict(Outcome.INCONCLUSIVE, message="40 events of 900"), now=much_later)
+    assert "40 events" in transition(third, decide(third)).condition("Ready").message

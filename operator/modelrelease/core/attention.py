@@ -21,7 +21,7 @@ SOON: Final = timedelta(seconds=1)
 """After a step: the next one may be possible at once."""
 
 PENDING_TICK: Final = timedelta(seconds=5)
-"""While pods start or are missing; they are watched too, but no watch tells when they have been missing for too long."""
+"""While pods start or are missing; they are watched too, but no watch tells that they have been missing too long."""
 
 STALLED_TICK: Final = timedelta(seconds=30)
 """While something outside has to change that is not watched, such as a Gateway."""

@@ -45,6 +45,9 @@ from modelrelease.core.verdict import GateVerdict
 
 REJECTED_KEPT: Final = 10
 
+MESSAGE_KEPT: Final = 1024
+"""Length of the messages that are kept for years: a status that grows too large could not record the next rollback."""
+
 HistoryOutcome = Literal["Completed", "RolledBack", "Cancelled", "Superseded"]
 
 
@@ -166,7 +169,7 @@ def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
         version=it.trial.version,
         stage=it.status.stage,
         reason=decision.reason,
-        message=decision.message,
+        message=_cut(decision.message),
         clause=blamed.clause if blamed and breach else None,
         slice=slice_name(blamed.part) if blamed and breach else None,
         time=it.now,
@@ -217,11 +220,15 @@ def _recorded(it: Situation, outcome: HistoryOutcome, reason: Reason, message: s
         version=it.trial.version,
         outcome=outcome,
         reason=reason,
-        message=message,
+        message=_cut(message),
         start_time=it.trial.since,
         end_time=it.now,
     )
     return [*it.status.history, entry][-it.release.spec.history_limit :]
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MESSAGE_KEPT else f"{message[: MESSAGE_KEPT - 1]}…"
 
 
 def _closed(stages: Sequence[StageRecord], now: datetime) -> list[StageRecord]:
@@ -261,15 +268,21 @@ def _quiet(before: ReleaseStatus, after: ReleaseStatus, now: datetime, interval:
     """
     Return *before* when *after* says nothing new.
 
-    Numbers of a gate that is judged more often than every *interval* are news once an interval; verdicts always are.
+    Numbers of a gate that is judged more often than every *interval* are news once an interval, in messages too;
+    verdicts always are.
     """
     if before.gate is None or after.gate is None:
         return after
     old, new = before.gate, after.gate
-    if now - old.evaluated_at < interval and _verdicts(old) == _verdicts(new):
-        new = old
-    same_moment = new.model_copy(update={"evaluated_at": old.evaluated_at})
-    return before if after.model_copy(update={"gate": same_moment}) == before else after
+    same_moment = after.model_copy(update={"gate": new.model_copy(update={"evaluated_at": old.evaluated_at})})
+    early = old.evaluated_at != new.evaluated_at and abs(now - old.evaluated_at) < interval
+    if early and _verdicts(old) == _verdicts(new) and _conditions(before) == _conditions(after):
+        same_moment = after.model_copy(update={"gate": old, "conditions": before.conditions})
+    return before if same_moment == before else after
+
+
+def _conditions(status: ReleaseStatus) -> list[tuple[object, ...]]:
+    return [(c.type, c.status, c.reason, c.observed_generation) for c in status.conditions]
 
 
 def _verdicts(gate: GateStatus) -> tuple[object, ...]:
