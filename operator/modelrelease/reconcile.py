@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
-from modelrelease.adapters.errors import AdapterError
+from modelrelease.adapters.errors import AdapterError, Conflict, Refused
 from modelrelease.adapters.gateway import gateway_problem, read_route, route_manifest
 from modelrelease.adapters.kube import Children
 from modelrelease.api.parse import InvalidSpec, Release, parse
@@ -26,6 +26,7 @@ from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
+from modelrelease.core.verdict import Finding
 
 EVIDENCE_LIMIT: Final = timedelta(seconds=30)
 """How long a tick waits for Prometheus; what needs no metrics is then decided without them."""
@@ -119,8 +120,9 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
     body = await _record(body, before, after, world)
     planned = plan(release, after, seen, now, drain=world.drain)
     failure = await _apply(release, planned, world, route_only=_returns_users(before, decision))
-    await _say(body, before, after, world)
+    await _say(body, before, after, world, situation.finding)
     if failure:
+        await _complain(body, failure, world)
         raise failure
     return look_again(release, after, decision, situation.finding, planned, now, shortest=world.scrape_interval)
 
@@ -237,6 +239,14 @@ def _objects_of(release: Release, revision: str) -> list[Manifest]:
     return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
 
 
-async def _say(body: dict[str, Any], before: ReleaseStatus, after: ReleaseStatus, world: World) -> None:
-    for announcement in announce(before, after):
+async def _say(
+    body: dict[str, Any], before: ReleaseStatus, after: ReleaseStatus, world: World, finding: Finding | None = None
+) -> None:
+    for announcement in announce(before, after, finding):
         await world.kube.emit(body, announcement)
+
+
+async def _complain(body: dict[str, Any], failure: AdapterError, world: World) -> None:
+    """Tell people what the API server refuses; what it could not be asked is a matter of the next tick."""
+    if isinstance(failure, Refused | Conflict):
+        await world.kube.emit(body, Announcement("Warning", "NotApplied", str(failure)))

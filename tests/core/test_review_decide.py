@@ -135,6 +135,22 @@ def test_a_stage_of_another_kind_is_another_stage():
 # What is said.
 
 
+def test_a_candidate_that_gives_way_to_a_rejected_revision_leaves_no_contradiction():
+    """Ready=False with reason Ready tells nobody anything."""
+    release = a_release("3")
+    after = transition(situation := a_situation(a_status(rejected=["3"]), release=release), decide(situation))
+    ready = after.condition("Ready")
+    assert (ready.status, ready.reason) == ("False", Reason.PROGRESSING)
+
+
+def test_an_edit_of_the_spec_is_not_drift():
+    """Whoever changes the host names must not be told that somebody else changed the route."""
+    status = a_status().model_copy(update={"observed_generation": 2})
+    situation = a_situation(status, observation=seen(route=a_route(in_sync=False)))
+    condition = transition(situation, decide(situation)).condition("TrafficInSync")
+    assert (condition.status, condition.reason) == ("False", Reason.NOT_ACCEPTED)
+
+
 def test_what_is_kept_for_years_is_short():
     """History keeps fifty messages: a status that grows too large could not record the next rollback."""
     situation = a_situation(finding=a_verdict(Outcome.BREACH, message="clause broken; " * 3000))

@@ -74,6 +74,31 @@ async def test_a_rare_look_does_not_leave_users_without_pods():
     assert lab.now - started < timedelta(seconds=30)
 
 
+async def test_a_gate_that_passed_is_announced_with_its_pass():
+    """The event must not repeat the doubt of the look before."""
+    lab = await a_lab()
+    lab.metrics.per_second = 0.001
+    release(lab, "2")
+    await lab.run(until="shadow")
+    for _ in range(30):
+        await lab.tick()
+    assert lab.kube.status["gate"]["verdict"] == "Inconclusive"
+    lab.metrics.per_second = 500.0
+    await lab.run(until="canary-10")
+    passed = [message for reason, message in lab.kube.events if reason == "GatePassed"]
+    assert "every clause holds" in passed[0]
+
+
+async def test_a_stage_left_without_a_verdict_is_not_called_passed():
+    """analysis.onInconclusive Advance moves on; the event says that nothing was proved."""
+    lab = await a_lab(analysis={"onInconclusive": "Advance"})
+    lab.metrics.per_second = 0.001
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    assert "GatePassed" not in reasons(lab)
+    assert "GateInconclusive" in reasons(lab)
+
+
 class _Picky(FakeKube):
     """An API server that refuses the candidate's Deployment, as it does a volume mount without a volume."""
 
@@ -81,3 +106,24 @@ class _Picky(FakeKube):
         if manifest["kind"] == "Deployment" and manifest["metadata"]["name"] == TWO:
             raise Refused("Deployment is invalid: volumeMounts[0].name: Not found: model")
         return await super().apply(manifest)
+
+
+async def test_what_the_api_server_refuses_is_said():
+    """A pod template that only the API server can judge must not fail in silence until the deadline."""
+    lab = await a_lab()
+    picky = _Picky(**vars(lab.kube))
+    lab.kube = picky
+    release(lab, "2")
+    with pytest.raises(Refused):
+        await lab.tick()
+    assert ("NotApplied", "Deployment is invalid: volumeMounts[0].name: Not found: model") in picky.events
+
+
+async def test_a_successor_of_a_first_release_that_failed_is_not_said_to_have_a_stable_revision():
+    """There is none; the message must not promise one."""
+    lab = Lab(FakeKube(body=a_body("1"), broken={revision_of("1").name}))
+    await lab.run(until="Pending")
+    release(lab, "2")
+    await lab.tick()
+    assert condition(lab, "Available")["status"] == "False"
+    assert not [message for _, message in lab.kube.events if "is on the stable revision" in message]

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from modelrelease.api.reasons import Reason
+from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.status import COMPLETED, PENDING, ROLLED_BACK, Condition, ReleaseStatus, StageRecord
+from modelrelease.core.verdict import Finding, GateVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,12 @@ class Announcement:
 _STARTED: Final = {"shadow": "ShadowStarted", "canary": "CanaryStarted", "full": "WatchStarted"}
 
 
-def announce(before: ReleaseStatus, after: ReleaseStatus) -> list[Announcement]:
-    """Return the events of going from *before* to *after*; none when nothing that matters differs."""
-    return [*_rollout(before, after), *_conditions(before, after)]
+def announce(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None = None) -> list[Announcement]:
+    """Return the events of going from *before* to *after*, by *finding*; none when nothing that matters differs."""
+    return [*_rollout(before, after, finding), *_conditions(before, after)]
 
 
-def _rollout(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
     moved = (before.stage, before.stage_start_time) != (after.stage, after.stage_start_time)
     if not moved:
         yield from _growing(before, after)
@@ -44,7 +45,7 @@ def _rollout(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announceme
         case _ if after.stage == COMPLETED:
             yield from _ended(before, after)
         case _:
-            yield from _entered(before, after)
+            yield from _entered(before, after, finding)
 
 
 def _growing(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
@@ -52,7 +53,7 @@ def _growing(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announceme
         yield Announcement(
             "Normal",
             "ScalingUp",
-            f"gate of stage {after.stage} passed; the candidate grows to {after.candidate.replicas} pods first",
+            f"the candidate grows to {after.candidate.replicas} pods before it leaves stage {after.stage}",
         )
 
 
@@ -60,11 +61,12 @@ def _begun(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
     if after.candidate is None:
         return
     if before.candidate and before.stage != ROLLED_BACK:
+        traffic = "all traffic is on the stable revision" if after.stable else "there is no stable revision yet"
         yield Announcement(
             "Normal",
             "RolloutCancelled",
             f"version {before.candidate.version}, revision {before.candidate.revision}, "
-            f"gave way in stage {before.stage}; all traffic is on the stable revision",
+            f"gave way in stage {before.stage}; {traffic}",
         )
     new = f"version {after.candidate.version}, revision {after.candidate.revision}"
     if after.stable is None:
@@ -73,20 +75,23 @@ def _begun(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
         yield Announcement("Normal", "RolloutStarted", f"{new} is to replace version {after.stable.version}")
 
 
-def _entered(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+def _entered(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
     trial = after.candidate
     record = trial.current_stage if trial else None
     if trial is None or record is None:
         return
-    if before.candidate and before.candidate.current_stage and before.stage != PENDING:
-        yield Announcement("Normal", "GatePassed", f"stage {before.stage}: {_gate_message(before)}")
+    if isinstance(finding, GateVerdict):
+        yield _left(before.stage, finding)
     if record.kind == "full":
         yield Announcement("Normal", "Promoted", f"version {trial.version} answers all users")
     yield Announcement("Normal", _STARTED[record.kind], _stage_message(after, record))
 
 
-def _gate_message(status: ReleaseStatus) -> str:
-    return status.gate.message if status.gate and status.gate.message else "the contract holds"
+def _left(stage: str, verdict: GateVerdict) -> Announcement:
+    if verdict.outcome is Outcome.PASS:
+        return Announcement("Normal", "GatePassed", f"stage {stage}: {verdict.message}")
+    message = f"stage {stage} is left without a verdict, as analysis.onInconclusive asks: {verdict.message}"
+    return Announcement("Warning", "GateInconclusive", message)
 
 
 def _stage_message(after: ReleaseStatus, record: StageRecord) -> str:

@@ -31,11 +31,9 @@ def conditions_of(it: Situation, decision: Decision, after: ReleaseStatus) -> li
 def _progress(it: Situation, decision: Decision, after: ReleaseStatus) -> list[Wanted]:
     reason, message = _why(decision, after)
     if after.stage == COMPLETED and not _stalled(decision) and reason is not Reason.SUSPENDED:
-        return (
-            [("Ready", "True", reason, message)]
-            if it.release.desired.name == _stable(after)
-            else _reconciling(reason, message)
-        )
+        if it.release.desired.name == _stable(after):
+            return [("Ready", "True", reason, message)]
+        return _reconciling(Reason.PROGRESSING, f"{message}; version {it.release.desired.version} is next")
     if _stalled(decision):
         return [("Ready", "False", reason, message), ("Stalled", "True", reason, message)]
     return _reconciling(reason, message)
@@ -88,6 +86,8 @@ def _traffic(it: Situation) -> list[Wanted]:
     route = it.seen.route
     if route is None:
         return []
+    if not route.in_sync and it.release.generation != it.status.observed_generation:
+        return [("TrafficInSync", "False", Reason.NOT_ACCEPTED, "the spec has changed, the route is written again")]
     if not route.in_sync:
         return [("TrafficInSync", "False", Reason.DRIFTED, f"{route.message}; it is written again")]
     if route.accepted is not True:
