@@ -149,13 +149,13 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     (
         "the candidate is not available yet",
         "until server.progressDeadline",
-        a_situation(a_status("Pending", entered=11 * MINUTE), observation=seen(available={"1": 3})),
+        a_situation(a_status("Pending", unavailable=11 * MINUTE), observation=seen(available={"1": 3})),
         (RollBack, Reason.PROGRESS_DEADLINE_EXCEEDED),
     ),
     (
         "the candidate is not available yet",
         "a first release has nowhere to return to",
-        a_situation(a_status("Pending", stable=None, entered=11 * MINUTE), observation=seen(available={})),
+        a_situation(a_status("Pending", stable=None, unavailable=11 * MINUTE), observation=seen(available={})),
         (Hold, Reason.PROGRESS_DEADLINE_EXCEEDED, True),
     ),
     (

@@ -127,3 +127,23 @@ async def test_a_successor_of_a_first_release_that_failed_is_not_said_to_have_a_
     await lab.tick()
     assert condition(lab, "Available")["status"] == "False"
     assert not [message for _, message in lab.kube.events if "is on the stable revision" in message]
+
+
+@pytest.mark.parametrize("stage", ["Pending", "canary-50"])
+async def test_what_was_missing_while_suspended_is_not_held_against_the_candidate(stage: str):
+    """Suspended because the cluster is out of nodes, resumed before the last pod is back: no reason to reject a model."""
+    lab = await a_lab()
+    if stage == "Pending":
+        lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    await lab.run(until=stage)
+    lab.kube.edit(suspend=True)
+    lab.kube.broken.add(revision_of("2").name)
+    lab.now += timedelta(hours=1)
+    await lab.tick()
+    lab.now += timedelta(hours=1)
+    lab.kube.edit(suspend=False)
+    await lab.tick()
+    await lab.tick()
+    assert lab.kube.status["stage"] == stage
+    await lab.run(until="RolledBack")

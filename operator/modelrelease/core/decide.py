@@ -259,9 +259,9 @@ def _stage_left_the_plan(it: Situation) -> Decision | None:
 
 
 def _pending(it: Situation) -> Decision | None:
-    if it.record or not it.missing_pods:
+    if it.record or it.trial is None or not it.missing_pods:
         return None
-    if it.since(it.status.stage_start_time) <= it.release.spec.progress_deadline:
+    if it.since(it.trial.unavailable_since) <= it.release.spec.progress_deadline:
         return Hold(Reason.PENDING, _pods(it))
     return _late(it)
 

@@ -87,7 +87,9 @@ def _observe(it: Situation) -> ReleaseStatus:
         case _ as never:
             assert_never(never)
     if it.trial:
-        since = (it.trial.unavailable_since or it.now) if it.missing_pods else None
+        # Nobody is blamed for what was not there while a person had stopped everything.
+        counts = it.missing_pods and not it.release.spec.suspend
+        since = (it.trial.unavailable_since or it.now) if counts else None
         changes["candidate"] = it.trial.model_copy(update={"unavailable_since": since})
     return it.status.model_copy(update=changes)
 
@@ -130,6 +132,7 @@ def _start(it: Situation) -> ReleaseStatus:
         weight=0,
         since=it.now,
         replicas=replicas_for(it.release, first),
+        unavailable_since=it.now,
     )
     history = it.status.history
     if it.trial:
