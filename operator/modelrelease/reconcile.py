@@ -6,7 +6,7 @@ follows it. A crash between any two lines is repaired by the next tick, because 
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -22,7 +22,7 @@ from modelrelease.core.attention import look_again
 from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Start, decide, refuse
 from modelrelease.core.gate import evaluate
-from modelrelease.core.observation import GatewayProblem, Observation
+from modelrelease.core.observation import GatewayProblem, Observation, Workload
 from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
@@ -131,7 +131,7 @@ async def _refuse(
     invalid: InvalidSpec, body: dict[str, Any], before: ReleaseStatus, world: World, now: datetime
 ) -> timedelta | None:
     decision = refuse(invalid)
-    after = transition_invalid(before, invalid, decision, now)
+    after = transition_invalid(before, invalid, decision, await _workloads(invalid, before, world), now)
     world.log.decided(invalid, before.stage, decision)
     body = await _record(body, before, after, world)
     await _say(body, before, after, world)
@@ -139,6 +139,13 @@ async def _refuse(
 
 
 # Observe.
+
+
+async def _workloads(invalid: InvalidSpec, status: ReleaseStatus, world: World) -> Mapping[str, Workload]:
+    """Read the pods of an invalid release that has some; a name that is not valid cannot even be asked for."""
+    if status.stable is None and status.candidate is None:
+        return {}
+    return (await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ())).workloads
 
 
 async def _observe(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Observation:

@@ -131,7 +131,7 @@ async def test_a_successor_of_a_first_release_that_failed_is_not_said_to_have_a_
 
 @pytest.mark.parametrize("stage", ["Pending", "canary-50"])
 async def test_what_was_missing_while_suspended_is_not_held_against_the_candidate(stage: str):
-    """Suspended because the cluster is out of nodes, resumed before the last pod is back: no reason to reject a model."""
+    """Suspended because the cluster is out of nodes, resumed before the last pod is back: no model is at fault."""
     lab = await a_lab()
     if stage == "Pending":
         lab.kube.broken.add(revision_of("2").name)
@@ -147,3 +147,30 @@ async def test_what_was_missing_while_suspended_is_not_held_against_the_candidat
     await lab.tick()
     assert lab.kube.status["stage"] == stage
     await lab.run(until="RolledBack")
+
+
+async def test_an_invalid_spec_does_not_keep_old_claims():
+    """Users lose their pods while a person repairs the spec: Available says so."""
+    lab = await a_lab()
+    lab.kube.edit(server={"port": "http", "template": {}})
+    await lab.tick()
+    assert condition(lab, "Available")["status"] == "True"
+    assert condition(lab, "TrafficInSync") is None, "nobody looks at the route"
+    lab.kube.broken.add(revision_of("1").name)
+    await lab.tick()
+    assert condition(lab, "Available")["status"] == "False"
+    assert condition(lab, "Stalled")["reason"] == "InvalidSpec"
+
+
+async def test_an_invalid_name_is_told_without_asking_for_its_children():
+    """Such a name is no label value: the API server would refuse the question, and nobody would hear of the mistake."""
+    body = a_body()
+    body["metadata"]["name"] = "r" * 70
+    lab = Lab(_NoQuestions(body=body))
+    await lab.tick()
+    assert "metadata.name" in condition(lab, "Stalled")["message"]
+
+
+class _NoQuestions(FakeKube):
+    async def read_children(self, namespace, name, uid, revisions):
+        raise Refused("unable to parse requirement: values must be no more than 63 characters")

@@ -5,10 +5,13 @@ Ready says "what was ordered is the release". Available says "users are served" 
 Reconciling and Stalled are present only while True, and never both.
 """
 
+from collections.abc import Mapping
+
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import COMPLETED, ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation
+from modelrelease.core.observation import Workload
 from modelrelease.core.verdict import GateVerdict
 
 Wanted = tuple[str, str, str, str]
@@ -19,7 +22,7 @@ def conditions_of(it: Situation, decision: Decision, after: ReleaseStatus) -> li
     """Return the conditions that hold once *decision* has led to the status *after*."""
     return [
         *_progress(it, decision, after),
-        _available(it, after),
+        available(it.seen.workloads, after),
         ("ContractValid", "True", Reason.VALID, "the spec can be carried out"),
         *_traffic(it),
         *_shadow(it, after),
@@ -64,9 +67,10 @@ def _why(decision: Decision, after: ReleaseStatus) -> tuple[Reason, str]:
             return Reason.PROGRESSING, decision.message
 
 
-def _available(it: Situation, after: ReleaseStatus) -> Wanted:
-    serving = [part for part in (after.stable, after.candidate) if part and part.weight]
-    lacking = [part for part in serving if not _pods(it, part.revision)]
+def available(workloads: Mapping[str, Workload], status: ReleaseStatus) -> Wanted:
+    """Return whether every revision that *status* gives users to has a pod to answer them."""
+    serving = [part for part in (status.stable, status.candidate) if part and part.weight]
+    lacking = [part for part in serving if not _pods(workloads, part.revision)]
     if serving and not lacking:
         shares = " and ".join(f"version {part.version} ({part.weight} %)" for part in serving)
         return ("Available", "True", Reason.SERVING, f"users are served by {shares}")
@@ -74,8 +78,8 @@ def _available(it: Situation, after: ReleaseStatus) -> Wanted:
     return ("Available", "False", Reason.NO_AVAILABLE_PODS, f"no pod of {who} is available")
 
 
-def _pods(it: Situation, revision: str) -> int:
-    workload = it.seen.workloads.get(revision)
+def _pods(workloads: Mapping[str, Workload], revision: str) -> int:
+    workload = workloads.get(revision)
     return workload.available if workload else 0
 
 

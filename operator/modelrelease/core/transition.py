@@ -5,7 +5,7 @@ Status is the operator's memory and its promise; traffic and workloads follow it
 live route to find out where a rollout stands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, assert_never
@@ -26,7 +26,7 @@ from modelrelease.api.status import (
     StableStatus,
     StageRecord,
 )
-from modelrelease.core.conditions import Wanted, conditions_of
+from modelrelease.core.conditions import Wanted, available, conditions_of
 from modelrelease.core.counts import MetricsUnavailable, slice_name
 from modelrelease.core.decide import (
     Advance,
@@ -41,6 +41,7 @@ from modelrelease.core.decide import (
     replicas_for,
 )
 from modelrelease.core.judge import gate_status
+from modelrelease.core.observation import Workload
 from modelrelease.core.verdict import GateVerdict
 
 REJECTED_KEPT: Final = 10
@@ -60,12 +61,15 @@ def transition(it: Situation, decision: Decision) -> ReleaseStatus:
     return _quiet(it.status, after, it.now, it.release.spec.interval)
 
 
-def transition_invalid(status: ReleaseStatus, invalid: InvalidSpec, decision: Hold, now: datetime) -> ReleaseStatus:
+def transition_invalid(
+    status: ReleaseStatus, invalid: InvalidSpec, decision: Hold, workloads: Mapping[str, Workload], now: datetime
+) -> ReleaseStatus:
     """Return the status of a release whose spec cannot be carried out: as it was, and Stalled."""
-    kept = [c for c in status.conditions if c.type not in {"Ready", "Reconciling", "Stalled", "ContractValid"}]
-    wanted = [(c.type, c.status, c.reason, c.message) for c in kept] + [
+    # Conditions that nobody looks after meanwhile are left out, which means unknown.
+    wanted = [
         ("Ready", "False", decision.reason, decision.message),
         ("Stalled", "True", decision.reason, decision.message),
+        available(workloads, status),
         ("ContractValid", "False", decision.reason, decision.message),
     ]
     after = status.model_copy(update={"observed_generation": invalid.generation})
