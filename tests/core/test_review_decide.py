@@ -123,6 +123,16 @@ def test_a_first_stage_with_users_waits_for_its_pods():
     )
 
 
+@pytest.mark.parametrize("accepted", [None, False])
+def test_pods_stay_until_the_gateway_has_taken_up_the_route(accepted):
+    """A Gateway whose controller is away still sends users by the old route, whatever the new one says."""
+    waiting = seen(route=a_route(accepted=accepted, weights={ONE: 100}))
+    drain = timedelta(seconds=10)
+    assert plan(a_release("1"), a_status("RolledBack"), waiting, NOW, drain=drain).prune == ()
+    settled = seen(route=a_route(accepted=True, weights={ONE: 100}))
+    assert plan(a_release("1"), a_status("RolledBack"), settled, NOW, drain=drain).prune == (TWO,)
+
+
 # The plan.
 
 

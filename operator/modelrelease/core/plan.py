@@ -98,10 +98,12 @@ def plan(release: Release, status: ReleaseStatus, seen: Observation, now: dateti
     leaving = _leaving(seen, keep=frozenset(sizes))
     idle_for = now - status.stage_start_time if status.stage_start_time else drain
     drained = idle_for >= drain
+    # Until the Gateway has taken up the route as it is now, users may still be sent by an earlier one.
+    followed = seen.route is None or seen.route.accepted is True
     return Plan(
         traffic=traffic_of(status),
         manifests=tuple(manifests),
-        prune=leaving if drained else (),
+        prune=leaving if drained and followed else (),
         prune_after=drain - idle_for if leaving and not drained else None,
     )
 
