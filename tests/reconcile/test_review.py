@@ -174,3 +174,19 @@ async def test_an_invalid_name_is_told_without_asking_for_its_children():
 class _NoQuestions(FakeKube):
     async def read_children(self, namespace, name, uid, revisions):
         raise Refused("unable to parse requirement: values must be no more than 63 characters")
+
+
+async def test_asking_for_a_rejected_revision_again_is_an_event():
+    """Back on stable, and then the rejected version once more: nothing starts, and somebody must hear of it."""
+    lab = await a_lab()
+    lab.metrics.rates["2"] = 0.4
+    release(lab, "2")
+    await lab.run(until="RolledBack")
+    release(lab, "1")
+    await lab.run(until="Completed")
+    lab.kube.events.clear()
+    release(lab, "2")
+    await lab.tick()
+    assert reasons(lab) == ["RevisionRejected"]
+    await lab.tick()
+    assert reasons(lab) == ["RevisionRejected"]

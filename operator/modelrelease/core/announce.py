@@ -139,10 +139,10 @@ def _ended(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
 def _conditions(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
     for condition in after.conditions:
         old = before.condition(condition.type)
-        yield from _condition(condition, old)
+        yield from _condition(condition, old, after.stage)
 
 
-def _condition(new: Condition, old: Condition | None) -> Iterator[Announcement]:
+def _condition(new: Condition, old: Condition | None, stage: str) -> Iterator[Announcement]:
     changed = old is None or (old.status, old.reason) != (new.status, new.reason)
     if not changed:
         return
@@ -163,3 +163,5 @@ def _condition(new: Condition, old: Condition | None) -> Iterator[Announcement]:
             yield Announcement("Normal", "Suspended", new.message)
         case "Stalled", "True" if new.reason != Reason.ROLLED_BACK:
             yield Announcement("Warning", new.reason, new.message)
+        case "Stalled", "True" if stage != ROLLED_BACK:
+            yield Announcement("Warning", "RevisionRejected", new.message)
