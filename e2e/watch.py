@@ -6,6 +6,7 @@ The table shows what ``kubectl get mrel`` shows, once a second, with the events 
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -129,19 +130,18 @@ class RouteLog:
 def route_log(world: World) -> Iterator[RouteLog]:
     """Watch the HTTPRoute for as long as the block runs."""
     log = RouteLog()
-    path = (
-        "jsonpath={range .spec.rules[*].backendRefs[*]}{.name}={.weight} {end}"
-        "{range .spec.rules[*].filters[*]}{.requestMirror.backendRef.name}=-1 {end}{'\\n'}"
-    )
     command = [str(world.kubectl.binary), f"--kubeconfig={world.kubectl.kubeconfig}", "-n", NAMESPACE]
-    command += ["get", "httproute", RELEASE, "--watch", "-o", path]
+    command += ["get", "httproute", RELEASE, "--watch", "-o", "json"]
     watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def read() -> None:
         assert watcher.stdout is not None
+        text = ""
         for line in watcher.stdout:
-            shares = dict(part.split("=", 1) for part in line.split())
-            log.seen.append((datetime.now(UTC), {name: int(share or 1) for name, share in shares.items()}))
+            text += line
+            if line.startswith("}"):  # kubectl indents: only the end of an object begins a line with it
+                log.seen.append((datetime.now(UTC), _shares(json.loads(text))))
+                text = ""
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
@@ -151,3 +151,10 @@ def route_log(world: World) -> Iterator[RouteLog]:
         watcher.terminate()
         watcher.wait(timeout=10)
         reader.join(timeout=10)
+
+
+def _shares(route: Object) -> dict[str, int]:
+    """Return the weights of a route by Service, -1 for one that only gets copies."""
+    rules = route["spec"]["rules"]
+    mirrors = {f["requestMirror"]["backendRef"]["name"]: -1 for rule in rules for f in rule.get("filters") or []}
+    return mirrors | {ref["name"]: ref.get("weight", 1) for rule in rules for ref in rule["backendRefs"]}
