@@ -177,7 +177,7 @@ def seen(
     pods = {"1": 3, "2": 3} if available is None else available
     names = {version: revision_of(version).name for version in {*pods, *revisions}}
     return Observation(
-        workloads={names[v]: Workload(names[v], replicas=3, available=n, message="") for v, n in pods.items()},
+        workloads={names[v]: Workload(names[v], 3, available=n, serving=n, message="") for v, n in pods.items()},
         revisions={names[v]: revision_of(v) for v in {*pods, *revisions}},
         services=frozenset(names[v] for v in pods),
         route=route or a_route(),

@@ -136,6 +136,7 @@ class TestReading:
         children = await kube.read_children(namespace, "radar", body["metadata"]["uid"])
         workload = children.workloads[release.desired.name]
         assert (workload.available, workload.replicas) == (want, 3)
+        assert workload.serving == status.get("availableReplicas", 0)
 
     async def test_a_deployment_says_what_is_wrong(self, kube, cluster, body, namespace):
         """The conditions' own words tell why pods are missing; a failure to create them tells most."""

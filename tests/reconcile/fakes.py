@@ -38,6 +38,7 @@ class FakeKube:
     events: list[tuple[str, str]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    restarting: set[str] = field(default_factory=set)
     gateway: Object | None = field(default_factory=lambda: {"spec": {"gatewayClassName": "envoy"}})
     crash_at: int | None = None
     down: set[str] = field(default_factory=set)
@@ -61,18 +62,19 @@ class FakeKube:
             return {o["metadata"]["labels"][REVISION_LABEL]: o for (k, _), o in self.objects.items() if k == kind}
 
         return Children(
-            workloads={
-                revision: Workload(revision, o["spec"]["replicas"], self._available(revision, o), "")
-                for revision, o in of("Deployment").items()
-            },
+            workloads={revision: self._workload(revision, o) for revision, o in of("Deployment").items()},
             revisions={revision: Revision.from_content(o["data"]) for revision, o in of("ControllerRevision").items()},
             services=frozenset(of("Service")),
             route=copy.deepcopy(self.objects.get(("HTTPRoute", name))),
             conflict=None,
         )
 
-    def _available(self, revision: str, deployment: Object) -> int:
-        return 0 if revision in self.broken else int(deployment["spec"]["replicas"])
+    def _workload(self, revision: str, deployment: Object) -> Workload:
+        asked = int(deployment["spec"]["replicas"])
+        serving = 0 if revision in self.broken else asked
+        return Workload(
+            revision, asked, available=0 if revision in self.restarting else serving, serving=serving, message=""
+        )
 
     async def get_gateway(self, namespace: str, name: str) -> Object | None:
         return self.gateway

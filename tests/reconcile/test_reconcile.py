@@ -230,6 +230,20 @@ async def test_nobody_is_left_with_a_candidate_without_pods():
     assert lab.kube.weights == {ONE: 100}
 
 
+async def test_a_restart_of_the_pods_is_no_loss_of_them():
+    """kubectl rollout restart: old pods answer until new ones do, so nobody has to be taken off the candidate."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    lab.kube.restarting.add(revision_of("2").name)
+    for _ in range(10):
+        await lab.tick()
+    assert lab.kube.status["stage"] == "canary-50"
+    assert condition(lab, "Available")["status"] == "True"
+    lab.kube.restarting.clear()
+    await lab.run(until="full")
+
+
 async def test_a_failing_object_does_not_keep_the_route_from_being_written():
     """A quota that refuses a Deployment must not stand between users and the stable revision."""
     lab = await a_lab()

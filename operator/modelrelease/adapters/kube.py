@@ -523,6 +523,7 @@ def _workload(deployment: Object) -> Workload:
         revision=_revision_label(deployment),
         replicas=deployment["spec"].get("replicas", 1),
         available=_available(status) if current else 0,
+        serving=int(status.get("availableReplicas", 0)),
         message=_trouble(status),
     )
 

@@ -80,7 +80,7 @@ def available(workloads: Mapping[str, Workload], status: ReleaseStatus) -> Wante
 
 def _pods(workloads: Mapping[str, Workload], revision: str) -> int:
     workload = workloads.get(revision)
-    return workload.available if workload else 0
+    return workload.serving if workload else 0
 
 
 def _traffic(it: Situation) -> list[Wanted]:

@@ -23,7 +23,7 @@ from modelrelease.api.contract import OnBreach
 from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.release import OnInconclusive, OnNoMetrics, Stage, StageKind
-from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, StageRecord
+from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, RevisionStatus, StageRecord
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.observation import Observation
 from modelrelease.core.verdict import Finding, GateVerdict
@@ -131,16 +131,13 @@ class Situation:
     @property
     def available(self) -> int:
         """Available pods of the candidate on trial."""
-        return self._available(self.trial.revision) if self.trial else 0
-
-    @property
-    def stable_available(self) -> int:
-        """Available pods of the stable revision."""
-        return self._available(self.status.stable.revision) if self.status.stable else 0
-
-    def _available(self, revision: str) -> int:
-        workload = self.seen.workloads.get(revision)
+        workload = self.seen.workloads.get(self.trial.revision) if self.trial else None
         return workload.available if workload else 0
+
+    def serves(self, part: RevisionStatus | None) -> bool:
+        """Return whether a revision has a pod that answers, be it one that is about to be replaced."""
+        workload = self.seen.workloads.get(part.revision) if part else None
+        return workload is not None and workload.serving > 0
 
     @property
     def missing_pods(self) -> int:
@@ -269,10 +266,10 @@ def _pending(it: Situation) -> Decision | None:
 def _unavailable(it: Situation) -> Decision | None:
     if it.trial is None or not it.missing_pods:
         return None
-    if not it.initial and not it.stable_available:
+    if not it.initial and not it.serves(it.status.stable):
         return None  # what takes the pods of both is no fault of the candidate, and nobody is better off on stable
     missing = it.since(it.trial.unavailable_since)
-    if it.available == 0 and it.trial.weight and missing > NO_PODS_GRACE and not it.initial:
+    if not it.serves(it.trial) and it.trial.weight and missing > NO_PODS_GRACE and not it.initial:
         return RollBack(Reason.CANDIDATE_UNAVAILABLE, _pods(it))
     return _late(it) if missing > it.release.spec.progress_deadline else None
 

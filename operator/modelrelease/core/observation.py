@@ -19,13 +19,15 @@ class Workload:
     Attributes:
         revision: Name of the revision.
         replicas: Pods asked for by the live object.
-        available: Pods that are ready and run the current template.
+        available: Pods that are ready and surely run the current template.
+        serving: Pods that are ready, whatever they run: during a restart of the Deployment they answer users.
         message: What keeps it from being available, in the words of its conditions; "" if nothing is known.
     """
 
     revision: str
     replicas: int
     available: int
+    serving: int
     message: str
 
 
