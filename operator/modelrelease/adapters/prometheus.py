@@ -257,7 +257,7 @@ def _session(settings: PrometheusSettings) -> requests.Session:
 class _CarefulSession(requests.Session):
     """Reads an answer with bounds on size and time, follows no redirect, and refuses what is not whole."""
 
-    def request(self, method: str | bytes, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]  # noqa: ANN401 - as requests has it
+    def request(self, method: str, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]  # noqa: ANN401 - as requests has it
         """
         Return the answer if it is a whole instant vector.
 
