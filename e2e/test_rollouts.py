@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from e2e.conftest import completed, pods
 from e2e.latency import seconds_to_route
 from e2e.watch import route_log
@@ -41,7 +43,7 @@ def test_a_bad_slice_is_caught_in_shadow(stable: World) -> None:
     assert "RolledBack" in described
 
 
-def test_a_bad_slice_is_caught_in_canary_within_an_interval(stable: World) -> None:
+def test_a_bad_slice_is_caught_in_canary_within_an_interval(stable: World, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a shadow stage users meet it, for as long as it takes to prove; the route follows within an interval."""
     with route_log(stable) as log:
         stable.kubectl.apply(loans(BAD, stages=CANARY_ONLY))
@@ -49,6 +51,7 @@ def test_a_bad_slice_is_caught_in_canary_within_an_interval(stable: World) -> No
         revision = stable.status()["candidate"]["revision"]
         wait_until("the route", lambda: f"loans-{revision}" not in stable.weights(), seconds=5)
     delay = seconds_to_route(stable, stable.release(), log)
-    print(f"\nbreach visible in Prometheus -> route written: {delay.seconds:.1f} s (interval {delay.interval})")
+    with capsys.disabled():
+        print(f"\nbreach visible in Prometheus -> route written: {delay.seconds:.1f} s (interval {delay.interval})")
     assert delay.seconds < delay.interval.total_seconds() + 1
     assert stable.status()["stable"]["version"] == FIRST
