@@ -54,7 +54,7 @@ def sender(world: World) -> Iterator[None]:
 def stable(world: World, sender: None) -> World:  # noqa: ARG001 - traffic has to flow
     """A cluster on which the first version is the release, and nothing else was ever tried."""
     world.kubectl.run("-n", NAMESPACE, "delete", "mrel", RELEASE, "--ignore-not-found", "--wait=true")
-    wait_until("the old pods are gone", lambda: not pods(world), seconds=90)
+    wait_until("the old pods are gone", lambda: not world.pods(), seconds=90)
     world.kubectl.apply(loans(FIRST, stages=[{"name": "full", "full": {}, "bake": "1s"}]))
     wait_until("the first version is the release", lambda: completed(world, FIRST), seconds=180)
     return world
@@ -64,10 +64,3 @@ def completed(world: World, version: str) -> bool:
     """Return whether *version* is the release."""
     status = world.status()
     return status.get("stage") == "Completed" and status["stable"]["version"] == version
-
-
-def pods(world: World) -> list[str]:
-    """Return the names of the release's pods."""
-    selector = f"modelrelease.dev/release={RELEASE}"
-    found = world.kubectl.get("-n", NAMESPACE, "pods", "-l", selector) or {}
-    return [pod["metadata"]["name"] for pod in found.get("items", [])]

@@ -37,6 +37,7 @@ from e2e.world import (
     loans,
     moment,
     traffic,
+    wait_until,
 )
 
 RATE = 150.0
@@ -64,7 +65,7 @@ def main() -> int:
             show(world, console)
             console.print(Rule(f"done in {time.monotonic() - started:.0f} s"))
             farewell(console, world)
-    except (ClusterError, TimeoutError, RuntimeError, subprocess.CalledProcessError) as error:
+    except (ClusterError, TimeoutError, RuntimeError, LookupError, subprocess.CalledProcessError) as error:
         console.print(f"[bold red]the demo stopped:[/] {error}", markup=True)
         console.print("logs: python3 -m e2e.cluster status; make demo-down removes everything")
         return 1
@@ -93,6 +94,9 @@ def show(world: World, console: Console) -> None:
 def first_version(world: World, console: Console) -> None:
     console.print(Rule(f"1. First release: version {FIRST}"))
     console.print("Nothing to compare with: straight to full, watched for a moment.")
+    # What an earlier demo left behind would make it another story.
+    world.kubectl.run("-n", NAMESPACE, "delete", "mrel", RELEASE, "--ignore-not-found", "--wait=true")
+    wait_until("the pods of an earlier demo are gone", lambda: not world.pods(), seconds=90)
     world.kubectl.apply(loans(FIRST))
     follow(world, console, _is_release(FIRST), seconds=180)
     console.print(f"version {FIRST} answers at http://{world.gateway_address()}/decide")

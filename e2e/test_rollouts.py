@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.conftest import completed, pods
+from e2e.conftest import completed
 from e2e.latency import seconds_to_route
 from e2e.watch import route_log
 from e2e.world import BAD, FIRST, GOOD, World, loans, wait_until
@@ -23,7 +23,7 @@ def test_a_good_version_becomes_the_release(stable: World) -> None:
     assert entered[-5:] == ["RolloutStarted", "ShadowStarted", "CanaryStarted", "CanaryStarted", "WatchStarted"]
     stable.kubectl.run("-n", "lending", "wait", "mrel/loans", "--for=condition=Ready", "--timeout=30s")
     revision = stable.status()["stable"]["revision"]
-    wait_until("the old pods are gone", lambda: all(revision in pod for pod in pods(stable)), seconds=60)
+    wait_until("the old pods are gone", lambda: all(revision in pod for pod in stable.pods()), seconds=60)
     assert stable.weights() == {f"loans-{revision}": 100}
 
 

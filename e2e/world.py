@@ -92,6 +92,11 @@ class World:
         conditions = self.status().get("conditions") or []
         return next((condition for condition in conditions if condition["type"] == kind), {})
 
+    def pods(self) -> list[str]:
+        """Return the names of the release's pods."""
+        found = self.kubectl.get("-n", NAMESPACE, "pods", "-l", f"modelrelease.dev/release={RELEASE}") or {}
+        return [pod["metadata"]["name"] for pod in found.get("items", [])]
+
     def route(self) -> Object | None:
         """Return the live HTTPRoute."""
         return self.kubectl.get("-n", NAMESPACE, "httproute", RELEASE)
