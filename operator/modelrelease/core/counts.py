@@ -16,13 +16,24 @@ FloatArray = NDArray[np.float64]
 Slice = tuple[tuple[str, str], ...]
 """Label names and values, such as ``(("country", "FR"),)``; ``()`` is all traffic."""
 
+SHOWN_VALUE = 63
+"""Characters of a label value that are shown."""
+
 OVERALL: Slice = ()
 OVERALL_DIMENSION = ""
 
 
 def slice_name(part: Slice) -> str:
-    """Return the slice as people read it: ``country=FR,channel=web``, or the empty string for all traffic."""
-    return ",".join(f"{label}={value}" for label, value in part)
+    """
+    Return the slice as people read it: ``country=FR,channel=web``, or the empty string for all traffic.
+
+    A label value may be of any length; a status holds hundreds of them and has to fit into the API server's storage.
+    """
+    return ",".join(f"{label}={_cut(value)}" for label, value in part)
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= SHOWN_VALUE else f"{value[: SHOWN_VALUE - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
