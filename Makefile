@@ -42,7 +42,7 @@ test: verify ## Everything that proves the project, the end-to-end suite on the 
 lint: $(STAMP) ## ruff and import-linter
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "run: $(BIN)/ruff format $(SOURCES)"; exit 1; }
-	@$(BIN)/lint-imports --quiet || $(BIN)/lint-imports
+	@$(BIN)/lint-imports
 
 types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy operator model-server/modelserver e2e bench docs

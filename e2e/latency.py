@@ -1,8 +1,10 @@
 """
 From "visible in Prometheus" to "route written", measured after the fact.
 
-The operator's own reader and judge are asked again, second by second, what they would have said at that moment with no
-delay of their own; the first breach is when the evidence was there. The route's change is timed by a watcher.
+The operator's own reader and judge are asked again, from the rollback backwards, what they would have said at each moment
+with no delay of their own: the evidence was there from the first moment after which they never said anything else.
+Evidence that comes and goes between two scrapes (one arm is scraped before the other) is not what led to the rollback.
+The route's change is timed by a watcher.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Delay:
     How long a breach took to take effect.
 
     Attributes:
-        visible: When Prometheus first held enough for a breach.
+        visible: Since when Prometheus held enough for the breach, without a break.
         written: When the candidate left the route.
         interval: How often the gate was judged (analysis.interval).
     """
@@ -63,23 +65,29 @@ def seconds_to_route(world: World, body: Object, log: RouteLog) -> Delay:
     written = log.emptied(service, after=entered) if entered else None
     if written is None:
         raise LookupError(f"the watcher of the route has not seen {service} come and go")
-    visible = asyncio.run(_first_breach(world, release, status, until=written))
+    visible = asyncio.run(_visible_since(world, release, status, until=written))
     return Delay(visible=visible, written=written, interval=release.spec.interval)
 
 
-async def _first_breach(world: World, release: Release, status: ReleaseStatus, *, until: datetime) -> datetime:
+async def _visible_since(world: World, release: Release, status: ReleaseStatus, *, until: datetime) -> datetime:
     assert status.candidate is not None
     assert status.stable is not None
     *earlier, last = status.candidate.stages
     done = [StageWindow(s.name, s.kind, s.start_time, s.end_time or until) for s in earlier]
     reader = PrometheusReader(PrometheusSettings(url=world.prometheus_url(), lag=timedelta(0)))
-    moment = max(last.start_time, until - LOOK_BACK)
-    while moment <= until:
+    visible: datetime | None = None
+    moment = until
+    while moment > max(last.start_time, until - LOOK_BACK):
         windows = [*done, StageWindow(last.name, last.kind, last.start_time, moment)]
         evidence = await reader.read(release, windows, status.stable.revision, status.candidate.revision)
-        if not isinstance(evidence, MetricsUnavailable):
-            verdict = judge(release.spec.contract, evidence, error_budget=release.spec.error_budget, has_baseline=True)
-            if verdict.outcome is Outcome.BREACH:
-                return moment.astimezone(UTC)
-        moment += STEP
-    raise LookupError(f"Prometheus shows no breach before {until}")
+        if isinstance(evidence, MetricsUnavailable):
+            raise LookupError(f"Prometheus could not be read: {evidence.message}")
+        verdict = judge(release.spec.contract, evidence, error_budget=release.spec.error_budget, has_baseline=True)
+        if verdict.outcome is Outcome.BREACH:
+            visible = moment.astimezone(UTC)
+        elif visible:
+            return visible
+        moment -= STEP
+    if visible is None:
+        raise LookupError(f"Prometheus shows no breach before {until}")
+    return visible

@@ -45,6 +45,15 @@ def main() -> int:
     return 0
 
 
+def paced(again_in: timedelta, took: timedelta) -> timedelta:
+    """
+    Return how long to wait when looks are to begin *again_in* apart and this one *took* its time.
+
+    Never less than a quarter of it, so that slow looks do not follow each other without a break.
+    """
+    return max(again_in - took, again_in / 4)
+
+
 async def operate(settings: Settings) -> None:
     """
     Run the operator until SIGTERM or SIGINT.
@@ -73,7 +82,10 @@ async def operate(settings: Settings) -> None:
         )
 
         async def tick(key: Key) -> timedelta | None:
+            began = time.monotonic()
             again_in = await reconcile(*key, world, datetime.now(UTC))
+            if again_in is not None:
+                again_in = paced(again_in, timedelta(seconds=time.monotonic() - began))
             if not kube.exists(*key):
                 # Its deletion may never have been heard of: watches that are cut off for long lose events.
                 forget(key)
