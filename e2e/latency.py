@@ -1,8 +1,8 @@
 """
 From "visible in Prometheus" to "route written", measured after the fact.
 
-The operator's own reader and judge are asked again, from the rollback backwards, what they would have said at each moment
-with no delay of their own: the evidence was there from the first moment after which they never said anything else.
+The operator's own reader and judge are asked again, from the rollback backwards, what they would have said at each
+moment with no delay of their own: the evidence was there from the first moment after which they said nothing else.
 Evidence that comes and goes between two scrapes (one arm is scraped before the other) is not what led to the rollback.
 The route's change is timed by a watcher.
 """
@@ -19,7 +19,7 @@ from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSetting
 from modelrelease.api.parse import Release, parse
 from modelrelease.api.reasons import Outcome
 from modelrelease.api.status import ReleaseStatus
-from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.judge import judge
 from modelrelease.core.queries import StageWindow
 
@@ -80,10 +80,7 @@ async def _visible_since(world: World, release: Release, status: ReleaseStatus, 
     while moment > max(last.start_time, until - LOOK_BACK):
         windows = [*done, StageWindow(last.name, last.kind, last.start_time, moment)]
         evidence = await reader.read(release, windows, status.stable.revision, status.candidate.revision)
-        if isinstance(evidence, MetricsUnavailable):
-            raise LookupError(f"Prometheus could not be read: {evidence.message}")
-        verdict = judge(release.spec.contract, evidence, error_budget=release.spec.error_budget, has_baseline=True)
-        if verdict.outcome is Outcome.BREACH:
+        if _breached(release, evidence):
             visible = moment.astimezone(UTC)
         elif visible:
             return visible
@@ -91,3 +88,13 @@ async def _visible_since(world: World, release: Release, status: ReleaseStatus, 
     if visible is None:
         raise LookupError(f"Prometheus shows no breach before {until}")
     return visible
+
+
+def _breached(release: Release, evidence: Evidence) -> bool:
+    match evidence:
+        case MetricsUnavailable(message=message):
+            raise LookupError(f"Prometheus could not be read: {message}")
+        case counts:
+            budget = release.spec.error_budget
+            verdict = judge(release.spec.contract, counts, error_budget=budget, has_baseline=True)
+            return verdict.outcome is Outcome.BREACH
