@@ -37,7 +37,7 @@ def _with_evidence(log_e: float):
         pytest.param(
             a_status(entered=5 * MINUTE),
             {"finding": _with_evidence(2.4)},
-            5 * SECOND,
+            2.5 * SECOND,
             id="evidence on its way to a breach",
         ),
         pytest.param(
