@@ -98,6 +98,7 @@ def follow(world: World, console: Console, until: Callable[[Object], bool], *, s
                     f"{time.monotonic() - started:5.0f} s  {sight.stage:<12} weight {sight.weight:<6} "
                     f"{sight.verdict:<13} {sight.worst}",
                     highlight=False,
+                    soft_wrap=True,
                 )
             if until(release):
                 return release

@@ -50,6 +50,12 @@ def test_a_number_that_looks_broken_and_is_not_proved_says_so():
     assert verdict.worst == "block-rate country=MT +100%, not proved (limit 5%)"
 
 
+def test_a_rate_far_below_its_limit_is_not_in_doubt():
+    """The distance from an absolute limit is no change that would have to be proved."""
+    verdict = verdict_on(a_contract(FEW_ERRORS), a_stage(((0, 5000), (0, 5000)), errors=((0, 5000), (0, 5000))))
+    assert verdict.worst == "error-rate 0.0% (limit 0.1%)"
+
+
 @pytest.mark.parametrize(
     ("candidate", "want"), [(11_000, Outcome.BREACH), (9_000, Outcome.BREACH), (10_020, Outcome.PASS)]
 )

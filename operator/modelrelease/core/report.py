@@ -220,9 +220,9 @@ def worst_line(worst: Sequence[ClauseVerdict]) -> str:
 
 def _beyond_without_proof(part: SliceVerdict, clause: ClauseVerdict) -> bool:
     """Return whether a number looks broken and is not: the few requests of a thin slice say anything."""
-    if part.outcome is Outcome.BREACH or part.change is None:
+    if part.outcome is Outcome.BREACH or part.change is None or clause.absolute:
         return False
-    return abs(part.change) > (0.0 if clause.absolute else parse_margin(clause.limit).value)
+    return abs(part.change) > parse_margin(clause.limit).value
 
 
 # Status.
