@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 from modelserver import train
 from modelserver.metrics import SliceMetrics
 
+pytestmark = pytest.mark.slow  # the versions are trained
+
 README = (Path(__file__).resolve().parents[2] / "model-server" / "README.md").read_text()
 
 

@@ -11,6 +11,8 @@ from modelserver import loans, train
 from modelserver import model as models_module
 from modelserver.model import APPROVE, REFER, IntakeFault, Model, UnknownVersionError
 
+pytestmark = pytest.mark.slow  # the versions are trained
+
 
 @pytest.fixture(scope="session")
 def decided(models, halves):
@@ -92,7 +94,6 @@ def test_no_honest_change_of_a_purpose_reaches_the_demos_margin(halves, decided)
     assert max(changes.values()) < 1.30, changes
 
 
-@pytest.mark.slow
 def test_scores_are_scikit_learns(models, halves):
     """The plain trees score every application as scikit-learn does, missing values included."""
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -112,7 +113,6 @@ def test_a_layout_that_is_not_understood_is_refused(models, halves):
         train._refuse_other_scores(models[train.GOOD], traffic, wrong)
 
 
-@pytest.mark.slow
 def test_training_is_deterministic(models, halves):
     """The image built twice serves the same model."""
     assert models[train.FIRST] == train.train_versions(*halves)[0]
@@ -168,7 +168,6 @@ def test_scoring_is_cheap(models, requests):
     assert (time.process_time() - began) / 500 < 0.001
 
 
-@pytest.mark.slow
 def test_the_table_shows_the_average_and_the_slice(models, tmp_path, capsys):
     """The command writes what the server loads and prints both numbers of the story."""
     train.main(["--out", str(tmp_path)])
