@@ -186,7 +186,7 @@ async def _evidence(release: Release, status: ReleaseStatus, world: World, momen
     if trial is None or trial.current_stage is None:
         return None
     windows = [
-        StageWindow(name=stage.name, kind=stage.kind, start=stage.start_time, end=stage.end_time or moment)
+        StageWindow(stage.name, stage.kind, stage.start_time, stage.end_time or moment, stage.percent)
         for stage in trial.stages
     ]
     baseline = status.stable.revision if status.stable else None

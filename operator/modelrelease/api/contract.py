@@ -31,6 +31,16 @@ LabelName = Annotated[
     ),
 ]
 Selector = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+QuantileText = Annotated[
+    str,
+    StringConstraints(max_length=16),
+    Spelling(pattern=r"0\.[0-9]*[1-9][0-9]*", wanted="a quantile: write a decimal between 0 and 1, such as 0.99"),
+]
+DecimalText = Annotated[
+    str,
+    StringConstraints(max_length=16),
+    Spelling(pattern=r"[0-9]+(\.[0-9]+)?", wanted="a decimal: write such as 0.2, no sign and no unit"),
+]
 StageKindName = Literal["shadow", "canary", "full"]
 
 
@@ -78,14 +88,72 @@ class Ratio(SpecModel):
     of: Selector = Field(description="PromQL instant vector selector of the counter of everything that can be one.")
 
 
+class Quantile(SpecModel):
+    """A quantile of a histogram, such as the 99th percentile of a latency; in the histogram's unit."""
+
+    histogram: Selector = Field(
+        description="PromQL instant vector selector of the histogram, classic or native, by its name without `_bucket`."
+    )
+    q: QuantileText = Field(description="Which quantile: more than 0 and less than 1, such as 0.99.")
+
+
+class Distribution(SpecModel):
+    """The distribution of a histogram's values, such as a model's scores."""
+
+    histogram: Selector = Field(
+        description="PromQL instant vector selector of the histogram, classic or native, by its name without `_bucket`."
+    )
+
+
+class Rate(SpecModel):
+    """Events per second, as if the arm had all of the traffic."""
+
+    events: Selector = Field(description="PromQL instant vector selector of the counter of events.")
+
+
+class Similar(SpecModel):
+    """How far apart two distributions may be."""
+
+    psi: DecimalText = Field(
+        description="Largest population stability index, such as 0.2; 0.1 is a small change, 0.25 a large one."
+    )
+
+
+Measured = Ratio | Quantile | Distribution | Rate
+
+
 class Metric(SpecModel):
-    """Something measured in both arms."""
+    """Something measured in both arms; exactly one of ratio, quantile, distribution, rate."""
 
     name: Name = Field(description="Name of the metric; clauses refer to it.")
     better: Better | None = Field(
         default=None, description="Which direction is good: what `noWorse` means by worse. Default Lower."
     )
-    ratio: Ratio = Field(description="The metric is a share of events.")
+    ratio: Ratio | None = Field(default=None, description="The metric is a share of events.")
+    quantile: Quantile | None = Field(default=None, description="The metric is a quantile of a histogram.")
+    distribution: Distribution | None = Field(
+        default=None, description="The metric is the distribution of a histogram; only `similar` judges it."
+    )
+    rate: Rate | None = Field(default=None, description="The metric is a number of events per second.")
+
+    @property
+    def measured(self) -> Measured:
+        """The one thing that the metric measures."""
+        given = self.ratio or self.quantile or self.distribution or self.rate
+        assert given, "the schema asks for exactly one"
+        return given
+
+    @property
+    def selectors(self) -> tuple[tuple[str, str], ...]:
+        """Every selector with the field that it stands in, such as ``ratio.events``."""
+        given = (
+            ("ratio.events", self.ratio and self.ratio.events),
+            ("ratio.of", self.ratio and self.ratio.of),
+            ("quantile.histogram", self.quantile and self.quantile.histogram),
+            ("distribution.histogram", self.distribution and self.distribution.histogram),
+            ("rate.events", self.rate and self.rate.events),
+        )
+        return tuple((path, text) for path, text in given if text)
 
 
 class Assure(SpecModel):
@@ -98,7 +166,7 @@ class Assure(SpecModel):
 
 
 class Clause(SpecModel):
-    """One promise about one metric; exactly one of within, noWorse, improves, atMost, atLeast."""
+    """One promise about one metric; exactly one of within, noWorse, improves, atMost, atLeast, similar."""
 
     name: Name = Field(description="Name of the clause; verdicts, events and reports use it.")
     metric: Name = Field(description="The metric that is judged: a name of `metrics`.")
@@ -115,6 +183,7 @@ class Clause(SpecModel):
     )
     at_most: MarginText | None = Field(default=None, description="Breach: the candidate is proved above this.")
     at_least: MarginText | None = Field(default=None, description="Breach: the candidate is proved below this.")
+    similar: Similar | None = Field(default=None, description="Breach: the distributions are proved further apart.")
     stages: list[StageKindName] | None = Field(
         default=None,
         min_length=1,
@@ -131,14 +200,15 @@ class Clause(SpecModel):
     @property
     def margin(self) -> Margin:
         """The margin of the clause's one verb; to improve is to be no worse by nothing."""
-        text = self.within or self.no_worse or (self.improves and "0%") or self.at_most or self.at_least
+        relative = self.within or self.no_worse or ("0%" if self.improves else None)
+        text = relative or self.at_most or self.at_least or (self.similar.psi if self.similar else None)
         assert text, "the schema asks for exactly one verb"
         return parse_margin(text)
 
     @property
     def needs_baseline(self) -> bool:
         """Whether the clause compares with the baseline arm."""
-        return self.within is not None or self.no_worse is not None or self.improves is not None
+        return self.at_most is None and self.at_least is None
 
     def judged_in(self, kind: str) -> bool:
         """Whether the clause is judged in stages of this *kind*."""

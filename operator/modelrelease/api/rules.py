@@ -135,9 +135,9 @@ def _selector_problems(contract: Contract) -> Iterator[str]:
     dimensions = contract.slices or []
     forbidden = INJECTED_LABELS | {label for dimension in dimensions for label in dimension.labels}
     for index, metric in enumerate(contract.metrics):
-        for name, text in (("events", metric.ratio.events), ("of", metric.ratio.of)):
+        for path, text in metric.selectors:
             if problem := selector_problem(text, forbidden):
-                yield f"spec.contract.metrics[{index}].ratio.{name}: {problem}"
+                yield f"spec.contract.metrics[{index}].{path}: {problem}"
 
 
 # CEL has no weeks and days, so durations are added up unit by unit; "ms" goes first, because it ends in "s".

@@ -45,6 +45,9 @@ class StageRecord(StatusModel):
 
     name: str
     kind: Literal["shadow", "canary", "full"]
+    percent: int | None = Field(
+        default=None, description="Share of user requests, or of their copies, that it gets there."
+    )
     start_time: Time
     end_time: Time | None = None
 

@@ -6,7 +6,7 @@ for ever: the split of the traffic differs between them, and pooling over a ramp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,17 +39,40 @@ def _cut(value: str) -> str:
 @dataclass(frozen=True, slots=True)
 class SliceCounts:
     """
-    Counts of one ratio metric over the slices of one dimension.
+    Counts of one ratio or rate over the slices of one dimension.
 
     Attributes:
         slices: The n slices, each once; just ``OVERALL`` for the dimension of all traffic.
-        events: ``(n, 2)`` float64, columns baseline and candidate; not always whole numbers (Prometheus extrapolates).
-        of: ``(n, 2)`` float64, likewise; ``0 <= events <= of``.
+        events: ``(n, 2)`` float64, columns baseline and candidate.
+        of: ``(n, 2)`` float64: for a ratio what can be an event, ``0 <= events <= of``; for a rate the seconds in which
+            the arm would have seen all of the traffic, that is its share of it times the length of the window.
     """
 
     slices: tuple[Slice, ...]
     events: FloatArray
     of: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class BinCounts:
+    """
+    Observations of one histogram over the slices of one dimension.
+
+    Attributes:
+        slices: The n slices, each once; just ``OVERALL`` for the dimension of all traffic.
+        bounds: ``(b,)`` float64, finite and rising: where one bin ends and the next begins; a value on a bound belongs
+            to the lower bin.
+        bins: ``(n, b + 1, 2)`` float64, columns baseline and candidate: observations in each bin; the last has no end.
+    """
+
+    slices: tuple[Slice, ...]
+    bounds: FloatArray
+    bins: FloatArray
+
+    @property
+    def of(self) -> FloatArray:
+        """All observations, ``(n, 2)``."""
+        return np.asarray(self.bins.sum(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +84,36 @@ class StageCounts:
         stage: Name of the stage.
         kind: ``shadow``, ``canary`` or ``full``.
         seconds: Length of the window that was read.
-        counts: By (metric name, dimension name); dimension ``""`` is all traffic. An absent key was not asked for.
+        counts: Ratios and rates by (metric name, dimension name); dimension ``""`` is all traffic. An absent key was
+            not asked for.
+        histograms: Quantiles and distributions, likewise.
+        percent: Share of the requests that the candidate is to get, or copies of them; None when it is not known.
+        noise: What the baseline tells of the noise; None when it was not asked. Known of the current stage only.
     """
 
     stage: str
     kind: str
     seconds: float
     counts: Mapping[tuple[str, str], SliceCounts]
+    histograms: Mapping[tuple[str, str], BinCounts] = field(default_factory=dict)
+    percent: int | None = None
+    noise: "Noise | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """
+    What the baseline alone tells of how noisy the traffic is.
+
+    Attributes:
+        design_effects: How many requests tell no more than one, at least 1, by metric name; an absent metric has too
+            little history to tell.
+        halves: Counts of two halves of the baseline's pods, as if the second half were a candidate; None when the
+            baseline has a single pod.
+    """
+
+    design_effects: Mapping[str, float]
+    halves: StageCounts | None
 
 
 @dataclass(frozen=True, slots=True)

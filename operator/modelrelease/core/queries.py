@@ -65,12 +65,14 @@ class StageWindow:
         name: Name of the stage.
         kind: ``shadow``, ``canary`` or ``full``.
         start, end: When it began, and when it ended or now; UTC.
+        percent: Share of the requests, or of their copies, that the candidate is to get; None when it is not known.
     """
 
     name: str
     kind: str
     start: datetime
     end: datetime
+    percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +248,15 @@ def _ratio_queries(
 ) -> RatioQueries:
     labels = tuple(contract.dimension(dimension).labels) if dimension else ()
     ratio = contract.metric(metric).ratio
+    assert ratio, "the other kinds are not asked for yet"
     events, of = (_count(parse_selector(text).narrowed(*arms), labels, frame) for text in (ratio.events, ratio.of))
     return RatioQueries(metric=metric, dimension=dimension, labels=labels, events=events, of=of)
 
 
 def _newest(contract: Contract, metrics: set[str], arms: tuple[Matcher, ...], frame: _Frame) -> Query:
     """Return the question when the newest sample of any denominator was scraped."""
-    texts = {parse_selector(contract.metric(name).ratio.of).narrowed(*arms) for name in metrics}
+    ratios = [ratio for name in metrics if (ratio := contract.metric(name).ratio)]
+    texts = {parse_selector(ratio.of).narrowed(*arms) for ratio in ratios}
     offset = f" offset {_duration(frame.back)}" if frame.back else ""
     return Query(f"max({' or '.join(sorted(f'timestamp({text}{offset})' for text in texts))})", frame.at)
 

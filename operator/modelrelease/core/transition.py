@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, assert_never
 
 from modelrelease.api.parse import InvalidSpec
 from modelrelease.api.reasons import Reason
-from modelrelease.api.release import Stage
+from modelrelease.api.release import Stage, StageKind
 from modelrelease.api.status import (
     COMPLETED,
     PENDING,
@@ -155,7 +155,8 @@ def _start(it: Situation) -> ReleaseStatus:
 
 def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
     assert it.trial is not None, "only a candidate advances"
-    record = StageRecord(name=stage.name, kind=stage.kind.value, start_time=it.now)
+    percent = stage.mirror_percent if stage.kind is StageKind.SHADOW else stage.weight
+    record = StageRecord(name=stage.name, kind=stage.kind.value, percent=percent, start_time=it.now)
     stable = it.status.stable and it.status.stable.model_copy(update={"weight": 100 - stage.weight})
     status = _with_candidate(
         it.status,
