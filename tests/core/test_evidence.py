@@ -50,6 +50,20 @@ def test_limit_engine_reference():
     assert log_e(Engine.LIMIT, arms(20, 10_000, 0, 0), 0.001) == pytest.approx(2.3808586879168887, abs=1e-6)
 
 
+def test_frequency_engine_is_the_poisson_likelihood_ratio():
+    """50 events in 40 s against one a second: the mean over the grid of exp(x ln m - n c (m - 1))."""
+    grid = np.array(HARM.multipliers)
+    want = np.log(np.mean(np.exp(50 * np.log(grid) - 40 * (grid - 1))))
+    assert log_e(Engine.FREQUENCY, arms(50, 40, 0, 0), 1.0) == pytest.approx(want)
+    ratio = stats.poisson.logpmf(50, 80) - stats.poisson.logpmf(50, 40)
+    assert 50 * np.log(2.0) - 40 * 1.0 == pytest.approx(ratio)
+
+
+def test_one_event_breaks_a_frequency_of_nothing():
+    assert log_e(Engine.FREQUENCY, arms(1, 1000, 0, 0), 0.0) > 100
+    assert log_e(Engine.FREQUENCY, arms(0, 1000, 0, 0), 0.0) == 0
+
+
 def test_ratio_engine_reference():
     """The value was computed with the two-sided tuning of the mixture."""
     score, information = signed_root_ratio(arms(144, 3600, 648, 32400), 1.05)
@@ -111,7 +125,17 @@ def test_difference_score_bounds_match_miettinen_nurminen_loosely():
         assert sign * score[0] / np.sqrt(information[0]) == pytest.approx(1.96, abs=0.12)
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+BOUNDS = {
+    Engine.COUNTS: 1.05,
+    Engine.RATIO: 1.05,
+    Engine.DIFFERENCE: 0.01,
+    Engine.LIMIT: 0.001,
+    Engine.FREQUENCY: 0.5,
+}
+"""A bound for every engine that needs no histogram."""
+
+
+@pytest.mark.parametrize("engine", list(BOUNDS))
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(
     "nothing",
@@ -121,7 +145,7 @@ def test_difference_score_bounds_match_miettinen_nurminen_loosely():
     ],
 )
 def test_no_data_is_no_evidence(engine, sign, nothing):
-    bound = {Engine.COUNTS: 1.05, Engine.RATIO: 1.05, Engine.DIFFERENCE: 0.01, Engine.LIMIT: 0.001}[engine]
+    bound = BOUNDS[engine]
     assert log_e(engine, nothing, bound, sign) == pytest.approx(0.0, abs=1e-9)
 
 
@@ -205,5 +229,5 @@ def test_pieces_are_put_together_in_order():
 
 def test_no_hypotheses_have_no_evidence():
     none = Arms(*(np.zeros(0) for _ in range(4)))
-    for engine in Engine:
+    for engine in BOUNDS:
         assert log_evidence(engine, [none], 0.5, 1, HARM, 0.05).shape == (0,)

@@ -98,6 +98,7 @@ class SliceStatus(StatusModel):
     low: str | None = Field(default=None, description="Lower end of the interval of the change.")
     high: str | None = Field(default=None, description="Upper end of the interval of the change.")
     limit: str | None = Field(default=None, description="The clause's margin.")
+    log_e: str | None = Field(default=None, description="Natural logarithm of the evidence that the clause is broken.")
     baseline_counts: ArmNumbers | None = None
     candidate_counts: ArmNumbers | None = None
 
@@ -110,6 +111,9 @@ class ClauseStatus(StatusModel):
     verdict: Outcome
     reason: str
     message: str = ""
+    engine: str = Field(default="", description="Which test judged it; docs/verdicts.md tells them.")
+    level: str | None = Field(default=None, description="Its share of the error budget.")
+    design_effect: str | None = Field(default=None, description="How many requests count as one: they come in bursts.")
     overall: SliceStatus | None = None
     worst: list[SliceStatus] = Field(default_factory=list, description="The worst slices, at most ten.")
     slices_judged: int = 0

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from modelrelease.api.reasons import Outcome
 from modelrelease.core.counts import slice_name
-from modelrelease.core.report import bounds, change, count, percent, span
-from modelrelease.core.verdict import ClauseVerdict, GateVerdict, SliceVerdict
+from modelrelease.core.report import bounds, change, count, span, value
+from modelrelease.core.verdict import ClauseVerdict, Counted, GateVerdict, SliceVerdict
 
 _COLOURS = {Outcome.PASS: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.BREACH: "bold red"}
 
@@ -26,7 +26,7 @@ def _clause_table(clause: ClauseVerdict) -> Table:
         f"{clause.clause}: {clause.metric}, limit {clause.limit}: ", (clause.outcome.value, _COLOURS[clause.outcome])
     )
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("slice", "verdict", "rate", "change", "interval", "events", "e-value", "needs"):
+    for name in ("slice", "verdict", "value", "change", "interval", "events", "e-value", "needs"):
         table.add_column(name, justify="left" if name in {"slice", "verdict"} else "right", no_wrap=True)
     for part in [*([clause.overall] if clause.overall else []), *clause.slices]:
         table.add_row(*_cells(clause, part))
@@ -34,13 +34,15 @@ def _clause_table(clause: ClauseVerdict) -> Table:
 
 
 def _cells(clause: ClauseVerdict, part: SliceVerdict) -> list[Text]:
-    rates = ["none" if rate is None else percent(rate) for rate in (part.baseline, part.candidate)]
+    words = clause.words
+    values = ["none" if number is None else value(number, words) for number in (part.baseline, part.candidate)]
+    alone = words.alone or words.counted is Counted.DISTANCE
     cells = [
         slice_name(part.part) or "all traffic",
         "",
-        rates[1] if clause.absolute else " -> ".join(rates),
-        "" if clause.absolute else change(part, clause.unit, absolute=False),
-        bounds(part, clause.unit),
+        values[1] if alone else " -> ".join(values),
+        "" if alone else change(part, words),
+        bounds(part, words),
         f"{count(part.events[1])} of {count(part.of[1])}",
         f"{math.exp(part.log_e):.3g}" if part.log_e < 30 else f"e^{part.log_e:.0f}",
         span(part.eta) if part.eta else "",
@@ -70,6 +72,8 @@ def _clause_json(clause: ClauseVerdict) -> dict[str, Any]:
         "reason": clause.reason.value,
         "engine": clause.engine,
         "logE": clause.log_e,
+        "level": clause.level,
+        "designEffect": clause.design_effect,
         "slices": [_slice_json(part) for part in parts],
     }
 

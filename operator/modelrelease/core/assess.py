@@ -11,8 +11,10 @@ from typing import Final
 import numpy as np
 
 from modelrelease.api.contract import Clause, Contract
+from modelrelease.core.coarseness import too_coarse
 from modelrelease.core.counts import FloatArray
-from modelrelease.core.evidence import Arms, BoolArray, log_evidence
+from modelrelease.core.evidence import Arms, BoolArray, Engine
+from modelrelease.core.histograms import quantiles, stability
 from modelrelease.core.hypotheses import Hypotheses
 from modelrelease.core.question import Question, exclusion, harm
 
@@ -26,6 +28,21 @@ _MOST_TRAFFIC: Final = 1e4
 
 _PRECISION: Final = 0.01
 """Of the logarithm of a factor: enough to tell how much longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """
+    Counts as people read them.
+
+    Attributes:
+        arms: Of all stages together, ``(n,)`` each.
+        above: The bound above which observations of a histogram count as events; None for ratios and rates, and for
+            distributions, whose events are all observations.
+    """
+
+    arms: Arms
+    above: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +63,10 @@ class Assessment:
         seen: The current stage has counts in every arm that the clause needs.
         thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones.
         rest_assured: The thin slices together are assured.
-        rates: Rates of the baseline and of the candidate, for display; NaN without any.
+        values: The metric in the baseline and in the candidate, for display; NaN without any observations. Of a
+            distribution, the second is the distance between the two.
+        shown: Counts of all stages together, for display: events are those above a bound of a histogram.
+        coarse: The histogram's buckets are too wide there to prove what the clause asks; what is counted cannot tell.
     """
 
     clause: Clause
@@ -61,7 +81,9 @@ class Assessment:
     seen: BoolArray
     thin: BoolArray
     rest_assured: bool
-    rates: tuple[FloatArray, FloatArray]
+    values: tuple[FloatArray, FloatArray]
+    shown: "Shown"
+    coarse: BoolArray
 
     @property
     def log_mean(self) -> float:
@@ -72,14 +94,13 @@ class Assessment:
 def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, budget: float) -> Assessment:
     """Return what the counts in *hyp* say of *clause*, which has *share* of its family's *budget*."""
     metric = contract.metric(clause.metric)
-    base_rate = overall_base_rate(hyp)
-    questions = (harm(clause, metric, base_rate, overall=True), harm(clause, metric, base_rate, overall=False))
+    questions = (harm(clause, metric, hyp, overall=True), harm(clause, metric, hyp, overall=False))
     weight = share * slice_weights(hyp)
     log_e = np.concatenate([log_harm(q, stages, budget) for q, stages in zip(questions, split(hyp), strict=True)])
     seen = hyp.current.of > 0
     if clause.needs_baseline:
         seen &= hyp.current.base_of > 0
-    overall, each = (exclusion(clause, metric, base_rate, overall=whole) for whole in (True, False))
+    overall, each = (exclusion(clause, metric, hyp, overall=whole) for whole in (True, False))
     whole, slices = hyp.current.take(slice(0, 1)), hyp.current.take(slice(1, None))
     thin = thin_slices(clause, hyp)
     rest = hyp.current.take(thin).summed()
@@ -97,8 +118,21 @@ def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, bu
         seen=seen,
         thin=thin,
         rest_assured=bool(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
-        rates=_rates(hyp, compared=clause.needs_baseline),
+        values=_values(questions[0], hyp, compared=clause.needs_baseline),
+        shown=_shown(questions[0], hyp),
+        coarse=_coarse(questions, (overall, each), hyp),
     )
+
+
+def _values(question: Question, hyp: Hypotheses, *, compared: bool) -> tuple[FloatArray, FloatArray]:
+    """Return the metric in both arms ``(n,)``, for display."""
+    if question.buckets is None:
+        return _rates(hyp, compared=compared)
+    counted = hyp.counted
+    if question.engine is Engine.DISTANCE:
+        distance, _, usable = stability(counted, question.buckets)
+        return np.full(distance.shape, np.nan), np.where(usable, distance, np.nan)
+    return quantiles(counted.base_events, question.buckets), quantiles(counted.events, question.buckets)
 
 
 def _rates(hyp: Hypotheses, *, compared: bool) -> tuple[FloatArray, FloatArray]:
@@ -125,6 +159,31 @@ def _rates(hyp: Hypotheses, *, compared: bool) -> tuple[FloatArray, FloatArray]:
         )
 
 
+def _shown(question: Question, hyp: Hypotheses) -> Shown:
+    counted = hyp.counted
+    if question.buckets is None:
+        return Shown(counted, None)
+    if question.engine is Engine.DISTANCE or not len(question.buckets.bounds):
+        return Shown(Arms(counted.of, counted.of, counted.base_of, counted.base_of), None)
+    bounds = question.buckets.bounds
+    limit = question.sides[0].bound if question.engine is Engine.QUANTILE_LEVEL else None
+    near = quantiles(counted.base_events[:1], question.buckets)[0] if limit is None else limit
+    index = min(int(np.searchsorted(bounds, near * (1 - 1e-9))), len(bounds) - 1) if near == near else 0
+    above, base_above = (bins[:, index + 1 :].sum(axis=1) for bins in (counted.events, counted.base_events))
+    return Shown(Arms(above, counted.of, base_above, counted.base_of), float(bounds[index]))
+
+
+def _coarse(
+    questions: tuple[Question, Question], exclusions: tuple[Question | None, Question | None], hyp: Hypotheses
+) -> BoolArray:
+    """Return where the buckets are too wide ``(n,)`` for the clause, over all traffic and in the slices."""
+    pieces = [
+        too_coarse(question, excluded, hyp.counted.take(which))
+        for question, excluded, which in zip(questions, exclusions, (slice(0, 1), slice(1, None)), strict=True)
+    ]
+    return np.concatenate(pieces)
+
+
 def split(hyp: Hypotheses) -> tuple[list[Arms], list[Arms]]:
     """Return the counts of all traffic, and those of the slices, by stage."""
     return [arms.take(slice(0, 1)) for arms in hyp.stages], [arms.take(slice(1, None)) for arms in hyp.stages]
@@ -144,14 +203,11 @@ def thin_slices(clause: Clause, hyp: Hypotheses) -> BoolArray:
 
 def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
     """Return whether *arms* have a small share of all traffic, whose counts come first in *all_arms*."""
-    mine, total = (arms.base_events, all_arms.base_events) if clause.needs_baseline else (arms.of, all_arms.of)
-    return np.asarray(mine < THIN_SHARE * total[0])
-
-
-def overall_base_rate(hyp: Hypotheses) -> float:
-    """Return the baseline's rate over all traffic and stages; 0 without any."""
-    total = hyp.counted
-    return float(total.base_events[0] / total.base_of[0]) if total.base_of[0] > 0 else 0.0
+    if not clause.needs_baseline:
+        return np.asarray(arms.of < THIN_SHARE * all_arms.of[0])
+    if arms.base_events.ndim > 1:
+        return np.asarray(arms.base_of < THIN_SHARE * all_arms.base_of[0])
+    return np.asarray(arms.base_events < THIN_SHARE * all_arms.base_events[0])
 
 
 def slice_weights(hyp: Hypotheses) -> FloatArray:
@@ -170,9 +226,7 @@ def log_harm(question: Question, stages: Sequence[Arms], budget: float) -> Float
     """Return the log e-values ``(n,)`` against "the clause holds"; two directions share the evidence in halves."""
     if not question.sides:
         return np.zeros(stages[-1].of.shape)
-    sides = [
-        log_evidence(question.engine, stages, side.bound, side.sign, question.bet, budget) for side in question.sides
-    ]
+    sides = [question.evidence(stages, side.bound, side.sign, budget) for side in question.sides]
     return sides[0] if len(sides) == 1 else np.logaddexp(sides[0], sides[1]) - np.log(2)
 
 
@@ -183,7 +237,7 @@ def excludes(question: Question | None, current: Arms) -> BoolArray:
     open_ = np.arange(current.of.size)
     for side in question.sides:
         # What one direction has ruled out needs no look at the other.
-        log_e = log_evidence(question.engine, (current.take(open_),), side.bound, -side.sign, question.bet, PASS_LEVEL)
+        log_e = question.evidence((current.take(open_),), side.bound, -side.sign, PASS_LEVEL)
         open_ = open_[log_e >= np.log(1 / PASS_LEVEL)]
     excluded = np.zeros(current.of.shape, dtype=bool)
     excluded[open_] = True

@@ -5,12 +5,18 @@ An e-value is the payoff of a fair bet against a hypothesis: while the hypothesi
 chance above 1 %, however often they look (Ville 1939). So a verdict may be taken at every poll, for ever. Everything
 here works on logarithms, on arrays of hypotheses, and knows nothing of contracts.
 
-Four engines, each against "effect <= bound" (sign +1) or "effect >= bound" (sign -1):
+Engines, each against "effect <= bound" (sign +1) or "effect >= bound" (sign -1):
 
     COUNTS      ratio of two rates; conditional grid mixture; exact; for rates up to about 0.2
     RATIO       ratio of two rates; signed-root likelihood ratio, normal mixture; for higher rates
     DIFFERENCE  difference of two rates; the same
     LIMIT       the candidate's rate alone; grid mixture; exact
+    FREQUENCY   the candidate's events per second alone; grid mixture; exact for independent events
+
+and, in ``histograms``, made of LIMIT and of the normal mixture:
+
+    QUANTILE_RATIO, QUANTILE_SHIFT, QUANTILE_LEVEL    ratio or difference of two quantiles, one quantile alone
+    DISTANCE                                          population stability index
 
 Counts of several stages are summed as evidence, inside the mixture; they are never pooled as counts, because the split
 of the traffic differs between stages and a daily rhythm would look like a breach.
@@ -36,6 +42,11 @@ class Engine(StrEnum):
     RATIO = "ratio"
     DIFFERENCE = "difference"
     LIMIT = "limit"
+    FREQUENCY = "frequency"
+    QUANTILE_RATIO = "quantile ratio"
+    QUANTILE_SHIFT = "quantile shift"
+    QUANTILE_LEVEL = "quantile level"
+    DISTANCE = "distance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,8 @@ class Arms:
     Counts of n hypotheses in one stage, each ``(n,)`` float64, not always whole numbers.
 
     Attributes:
-        events, of: The candidate's; ``0 <= events <= of``.
+        events, of: The candidate's; ``0 <= events <= of`` for a ratio. Of a histogram, *events* are its bins,
+            ``(n, b + 1)``, and *of* their sum. Of a rate, *of* is time.
         base_events, base_of: The baseline's.
     """
 
@@ -55,18 +67,23 @@ class Arms:
 
     def scaled(self, factor: float | FloatArray) -> "Arms":
         """Return all counts multiplied by *factor*: the same rates, seen more or less often."""
-        return Arms(self.events * factor, self.of * factor, self.base_events * factor, self.base_of * factor)
+        wide = np.asarray(factor)[..., None] if self.events.ndim > 1 else factor
+        return Arms(self.events * wide, self.of * factor, self.base_events * wide, self.base_of * factor)
 
     def take(self, index: BoolArray | NDArray[np.intp] | slice) -> "Arms":
         """Return the hypotheses at *index*."""
         return Arms(self.events[index], self.of[index], self.base_events[index], self.base_of[index])
 
+    def swapped(self) -> "Arms":
+        """Return them with the arms exchanged."""
+        return Arms(self.base_events, self.base_of, self.events, self.of)
+
     def summed(self) -> "Arms":
         """Return all hypotheses of this one stage as one."""
         return Arms(
-            self.events.sum(keepdims=True),
+            self.events.sum(axis=0, keepdims=True),
             self.of.sum(keepdims=True),
-            self.base_events.sum(keepdims=True),
+            self.base_events.sum(axis=0, keepdims=True),
             self.base_of.sum(keepdims=True),
         )
 
@@ -136,11 +153,15 @@ def _log_evidence(
             factors = np.array(bet.multipliers) ** sign
             return mixture(_sum([conditional_grid(arms, bound, factors) for arms in stages]))
         case Engine.LIMIT:
-            return _limit(stages, bound, sign, bet)
+            return limit_evidence([(arms.events, arms.of) for arms in stages], bound, sign, bet)
+        case Engine.FREQUENCY:
+            return _frequency(stages, bound, sign, bet)
         case Engine.RATIO:
             parts = [signed_root_ratio(arms, bound) for arms in stages]
         case Engine.DIFFERENCE:
             parts = [signed_root_difference(arms, bound) for arms in stages]
+        case _:
+            raise ValueError(f"engine {engine} needs a histogram's bounds")
     score, information = _sum([s for s, _ in parts]), _sum([v for _, v in parts])
     return normal_mixture(sign * score, information, best_rho(bet.information, 2 * level))
 
@@ -211,13 +232,16 @@ _CERTAIN: Final = 700.0
 """Log e-value of what cannot happen under the hypothesis; finite, so that it can be averaged."""
 
 
-def _limit(stages: Sequence[Arms], bound: FloatArray, sign: int, bet: Bet) -> FloatArray:
+def limit_evidence(
+    stages: Sequence[tuple[FloatArray, FloatArray]], bound: FloatArray, sign: int, bet: Bet
+) -> FloatArray:
     """
-    Return the log e-values against "rate <= bound" or "rate >= bound".
+    Return the log e-values ``(n,)`` against "rate <= bound" (*sign* +1) or "rate >= bound" (*sign* -1).
 
-    Above one half the complement is judged: there, the misses are what is rare.
+    *stages* are events and of, ``(n,)`` each, by stage. Above one half the complement is judged: there, the misses are
+    what is rare.
     """
-    n = stages[0].events.shape
+    n = stages[0][0].shape
     rare = bound <= 0.5
     beyond = rare == (sign > 0)
     rare_bound = np.where(rare, bound, 1 - bound)
@@ -225,15 +249,37 @@ def _limit(stages: Sequence[Arms], bound: FloatArray, sign: int, bet: Bet) -> Fl
     up = np.array(bet.multipliers)
     likelihoods = []
     rare_events = np.zeros(n)
-    for arms in stages:
-        events = np.where(rare, arms.events, arms.of - arms.events)
-        rising, falling = (one_sample_grid(events, arms.of, inside, factors) for factors in (up, 1 / up))
+    for counted, of in stages:
+        events = np.where(rare, counted, of - counted)
+        rising, falling = (one_sample_grid(events, of, inside, factors) for factors in (up, 1 / up))
         likelihoods.append(np.where(beyond, rising, falling))
         rare_events += events
     inner = mixture(_sum(likelihoods))
     # At a bound of 0 (or 1) one event beyond it is proof, and nothing proves the other side.
     edge = np.where(beyond & (rare_events > 0), _CERTAIN, 0.0)
     return np.where(rare_bound > 0, inner, edge)
+
+
+# Engine FREQUENCY.
+
+
+def _frequency(stages: Sequence[Arms], bound: FloatArray, sign: int, bet: Bet) -> FloatArray:
+    """Return the log e-values against "events per second <= bound" or ">= bound"; *of* is seconds."""
+    events = _sum([arms.events for arms in stages])
+    seconds = _sum([arms.of for arms in stages])
+    inside = np.maximum(bound, 1e-12)
+    inner = mixture(poisson_grid(events, seconds, inside, np.array(bet.multipliers) ** sign))
+    # At a bound of 0 one event is proof that there are some, and nothing proves that there are fewer.
+    edge = np.where((sign > 0) & (events > 0), _CERTAIN, 0.0)
+    return np.where(bound > 0, inner, edge)
+
+
+def poisson_grid(
+    events: FloatArray, exposure: FloatArray, limit: float | FloatArray, factors: FloatArray
+) -> FloatArray:
+    """Return log-likelihood ratios ``(g, n)`` of "frequency = factor * limit" against "frequency = limit", Poisson."""
+    column = factors[:, None]
+    return np.asarray(events * np.log(column) - exposure * limit * (column - 1))
 
 
 # Engines RATIO and DIFFERENCE.

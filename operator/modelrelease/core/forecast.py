@@ -17,7 +17,6 @@ from modelrelease.api.release import Stage, StageKind
 from modelrelease.core.assess import (
     excludes,
     log_harm,
-    overall_base_rate,
     slice_weights,
     smallest_factor,
     thin_slices,
@@ -40,7 +39,7 @@ class Outlook:
     Attributes:
         stage, clause: Names.
         part: The slice; ``()`` is all traffic.
-        candidate_per_second: Requests per second that the candidate sees.
+        candidate_per_second: Requests per second that the candidate sees; of a rate, events.
         passes_after: When a candidate that changes nothing passes; None for never.
         found_after: When one that harms twice as much as is bearable is named: twice the rate (half, where higher is
             better), or twice the limit; None for never.
@@ -93,21 +92,19 @@ def _outlooks(
 ) -> list[Outlook]:
     metric = contract.metric(clause.metric)
     healthy = _a_second(hyp, stage, hyp.current.base_events)
-    harmed = _a_second(hyp, stage, _harmed(hyp.current, clause, metric))
+    harmed = _a_second(hyp, stage, _harmed(hyp.current, clause, metric, hyp))
     passes, found = [], []
-    base_rate = overall_base_rate(hyp)
     needed = np.log(1 / (level * slice_weights(hyp)))
     for overall, which in ((True, slice(0, 1)), (False, slice(1, None))):
-        excluded = exclusion(clause, metric, base_rate, overall=overall)
+        excluded = exclusion(clause, metric, hyp, overall=overall)
         passes.append(_seconds_to_pass(excluded, healthy.take(which)))
         found.append(
-            _seconds_to_find(
-                harm(clause, metric, base_rate, overall=overall), harmed.take(which), needed[which], budget
-            )
+            _seconds_to_find(harm(clause, metric, hyp, overall=overall), harmed.take(which), needed[which], budget)
         )
     thin = thin_slices(clause, replace(hyp, stages=(healthy,)))
     passes_after, found_after = np.concatenate(passes), np.concatenate(found)
-    per_second = hyp.counted.base_of / hyp.seconds * _shares_of_requests(stage)[0]
+    seen = hyp.counted.base_events if metric.rate else hyp.counted.base_of
+    per_second = seen / hyp.seconds * _shares_of_requests(stage)[0]
     order = sorted(range(len(hyp.parts)), key=lambda index: (index > 0, -per_second[index], str(hyp.parts[index])))
     return [
         Outlook(
@@ -138,8 +135,19 @@ def _a_second(hyp: Hypotheses, stage: Stage, events: FloatArray) -> Arms:
     return Arms(events * mine, history.base_of * mine, history.base_events * theirs, history.base_of * theirs)
 
 
-def _harmed(history: Arms, clause: Clause, metric: Metric) -> FloatArray:
-    """Return the events that a harmful candidate would have had: twice the rate, or half, or twice the limit."""
+def _harmed(history: Arms, clause: Clause, metric: Metric, hyp: Hypotheses) -> FloatArray:
+    """
+    Return the events that a harmful candidate would have had: twice the rate, or half, or twice the limit.
+
+    Values of a histogram are twice what they were, or half.
+    """
+    if hyp.bounds is not None:
+        falls = clause.at_least is not None or (metric.better is Better.HIGHER and clause.needs_baseline)
+        return _stretched(history.base_events, hyp.bounds, 0.5 if falls else 2.0)
+    if clause.at_most is not None and metric.rate:
+        return history.base_of * 2 * clause.margin.value
+    if metric.rate:
+        return history.base_events * (0.5 if clause.at_least is not None or metric.better is Better.HIGHER else 2.0)
     if clause.at_most is not None:
         return history.base_of * min(2 * clause.margin.value, 1.0)
     if clause.at_least is not None:
@@ -147,6 +155,17 @@ def _harmed(history: Arms, clause: Clause, metric: Metric) -> FloatArray:
     if metric.better is Better.HIGHER and clause.within is None:
         return history.base_events / 2
     return np.minimum(2 * history.base_events, history.base_of)
+
+
+def _stretched(bins: FloatArray, bounds: FloatArray, factor: float) -> FloatArray:
+    """Return the bins ``(n, b + 1)`` when every value is *factor* times what it was; even inside a bin."""
+    if not len(bounds):
+        return bins
+    ends = np.concatenate([[min(0.0, bounds[0])], bounds])
+    cumulative = np.concatenate([np.zeros((len(bins), 1)), np.cumsum(bins, axis=1)[:, :-1]], axis=1)
+    # What lies beyond the last bound is taken to lie there still.
+    below = np.stack([np.interp(bounds / factor, ends, row) for row in cumulative])
+    return np.diff(below, axis=1, prepend=0.0, append=bins.sum(axis=1, keepdims=True))
 
 
 def _seconds_to_pass(question: Question | None, second: Arms) -> FloatArray:

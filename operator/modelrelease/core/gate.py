@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+from modelrelease.api.contract import Contract
 from modelrelease.api.parse import Release
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.status import ReleaseStatus
-from modelrelease.core.arrival import arrival
-from modelrelease.core.counts import Evidence, MetricsUnavailable
+from modelrelease.api.status import CandidateStatus, ReleaseStatus
+from modelrelease.core.arrival import arrival, wrong_split
+from modelrelease.core.counts import Evidence, MetricsUnavailable, StageCounts
 from modelrelease.core.judge import judge
+from modelrelease.core.report import percent
 from modelrelease.core.verdict import Finding
 
 
@@ -33,13 +35,28 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
         # At full, nobody is left on the old revision: a comparison would be one with the past.
         compared=status.stable is not None and status.stable.weight > 0,
     )
-    if record.kind != "shadow" or verdict.outcome is Outcome.BREACH:
-        return verdict
-    copies = arrival(evidence[-1], trial.mirror_percent)
-    if copies.flowing is not False:
-        return verdict
-    message = (
-        f"{copies.arrived:.0f} of about {copies.due:.0f} copied requests reached the candidate: "
-        "the Gateway does not mirror as asked, or the candidate does not count its requests"
+    doubt = None if verdict.outcome is Outcome.BREACH else _not_arriving(release.spec.contract, evidence[-1], trial)
+    return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=doubt[0], message=doubt[1]) if doubt else verdict
+
+
+def _not_arriving(contract: Contract, stage: StageCounts, trial: CandidateStatus) -> tuple[Reason, str] | None:
+    """
+    Return why the requests of the open stage do not arrive as the route asks; None when they do, or nobody can tell.
+
+    A breach is not doubted for it: it was counted among the requests that did arrive.
+    """
+    if stage.kind == "shadow":
+        copies = arrival(contract, stage, trial.mirror_percent)
+        if copies.flowing is not False:
+            return None
+        return Reason.SHADOW_NOT_FLOWING, (
+            f"{copies.arrived:.0f} of about {copies.due:.0f} copied requests reached the candidate: "
+            "the Gateway does not mirror as asked, or the candidate does not count its requests"
+        )
+    split = wrong_split(contract, stage)
+    if split is None:
+        return None
+    return Reason.SPLIT_MISMATCH, (
+        f"the candidate gets {percent(split.arrived)} of the requests, the route asks for {percent(split.asked)}: "
+        "does another route send it requests, do clients keep to one pod, or does an arm not count all of its requests?"
     )
-    return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=Reason.SHADOW_NOT_FLOWING, message=message)

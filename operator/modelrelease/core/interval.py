@@ -11,11 +11,13 @@ from typing import Final
 import numpy as np
 
 from modelrelease.core.counts import FloatArray
-from modelrelease.core.evidence import Arms, Engine, log_evidence
+from modelrelease.core.evidence import Arms, Engine
+from modelrelease.core.histograms import LARGEST_PSI
 from modelrelease.core.question import Question
 
 _HALVINGS: Final = 18
 _LARGEST_LOG_RATIO: Final = 6.0
+_MOST_TIMES_THE_LIMIT: Final = 1000.0
 
 
 def interval(
@@ -33,35 +35,53 @@ def interval(
     needed = np.log(max(len(question.sides), 1) / level)
     low = _end(question, stages, needed, budget, sign=1)
     high = _end(question, stages, needed, budget, sign=-1)
+    floor, ceiling = _range(question)
+    unbounded = np.where(high >= ceiling, np.inf, high)
     match question.engine:
-        case Engine.COUNTS | Engine.RATIO:
-            at_most = np.where(high >= _LARGEST_LOG_RATIO, np.inf, np.expm1(high))
-            return np.where(low <= -_LARGEST_LOG_RATIO, -1.0, np.expm1(low)), at_most
+        case Engine.COUNTS | Engine.RATIO | Engine.QUANTILE_RATIO:
+            return np.where(low <= floor, -1.0, np.expm1(low)), np.expm1(unbounded)
         case Engine.DIFFERENCE:
             return low, high
+        case Engine.QUANTILE_SHIFT:
+            return np.where(low <= floor, -np.inf, low), unbounded
         case Engine.LIMIT:
             limit = question.sides[0].bound
             return low - limit, high - limit
+        case Engine.FREQUENCY | Engine.QUANTILE_LEVEL | Engine.DISTANCE:
+            limit = question.sides[0].bound
+            return low - limit, unbounded - limit
 
 
 def _end(question: Question, stages: Sequence[Arms], needed: FloatArray, budget: float, *, sign: int) -> FloatArray:
     """Return where refutation ends: with *sign* +1 all lower effects are refuted, with -1 all higher ones."""
-    floor, ceiling = _range(question.engine)
+    floor, ceiling = _range(question)
+    tolerance = 1e-4 * min(1.0, ceiling - floor)
     refuted = np.full(needed.shape, floor if sign > 0 else ceiling)
     open_ = np.full(needed.shape, ceiling if sign > 0 else floor)
     for _ in range(_HALVINGS):
         middle = (refuted + open_) / 2
-        bound = np.exp(middle) if question.engine in {Engine.COUNTS, Engine.RATIO} else middle
-        beyond = log_evidence(question.engine, stages, bound, sign, question.bet, budget) >= needed
+        bound = np.exp(middle) if question.proportional else middle
+        beyond = question.evidence(stages, bound, sign, budget) >= needed
         refuted, open_ = np.where(beyond, middle, refuted), np.where(beyond, open_, middle)
-    return np.where(np.abs(open_ - (floor if sign > 0 else ceiling)) < 1e-4, floor if sign > 0 else ceiling, open_)
+    edge = floor if sign > 0 else ceiling
+    return np.where(np.abs(open_ - edge) < tolerance, edge, open_)
 
 
-def _range(engine: Engine) -> tuple[float, float]:
-    match engine:
-        case Engine.COUNTS | Engine.RATIO:
+def _range(question: Question) -> tuple[float, float]:
+    bounds = question.buckets.bounds if question.buckets else np.zeros(0)
+    match question.engine:
+        case Engine.COUNTS | Engine.RATIO | Engine.QUANTILE_RATIO:
             return -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO
         case Engine.DIFFERENCE:
             return -1.0, 1.0
         case Engine.LIMIT:
             return 0.0, 1.0
+        case Engine.FREQUENCY:
+            return 0.0, _MOST_TIMES_THE_LIMIT * max(question.sides[0].bound, 1.0)
+        case Engine.QUANTILE_LEVEL:
+            return (min(0.0, float(bounds[0])), float(bounds[-1])) if len(bounds) else (0.0, 0.0)
+        case Engine.QUANTILE_SHIFT:
+            widest = float(bounds[-1] - min(0.0, bounds[0])) if len(bounds) else 0.0
+            return -widest, widest
+        case Engine.DISTANCE:
+            return 0.0, LARGEST_PSI

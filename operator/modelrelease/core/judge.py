@@ -12,26 +12,31 @@ The budget covers one family of clauses per action: those that roll back, those 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
 import numpy as np
 
-from modelrelease.api.contract import Clause, Contract, OnBreach
+from modelrelease.api.contract import Clause, Contract, Metric, OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.assess import Assessment, assess, split
-from modelrelease.core.counts import FloatArray, StageCounts
+from modelrelease.core.counts import FloatArray, Noise, StageCounts
 from modelrelease.core.evidence import Engine
 from modelrelease.core.hypotheses import hypotheses
 from modelrelease.core.interval import interval
 from modelrelease.core.question import Question
-from modelrelease.core.report import clause_message, gate_message, gate_status, unit_of, worst_line
+from modelrelease.core.report import clause_message, gate_message, gate_status, words_of, worst_line
 from modelrelease.core.verdict import Blame, ClauseVerdict, GateVerdict, SliceVerdict, worst_of
 
 __all__ = ["gate_status", "judge"]
 
 FEW_EVENTS: Final = 20
 """Events in both arms together below which doubt is called low traffic."""
+
+
+NOISE_LEVEL: Final = 0.05
+"""Chance to call traffic noisy that is not; two halves of the baseline must differ less than that proves."""
 
 
 def judge(
@@ -54,7 +59,8 @@ def judge(
         compared: Whether the stable revision still has traffic in the current stage; without any, only absolute
             clauses are judged now, with the share of the budget that they have in every stage.
         design_effect: How many requests tell no more than one, because they come in bursts; at least 1. All counts are
-            divided by it before they are judged, none before it is shown.
+            divided by it, or by what the evidence tells of it if that is more, before they are judged, and none before
+            it is shown.
     """
     kind = evidence[-1].kind
     in_stage = [clause for clause in contract.clauses if clause.judged_in(kind)]
@@ -62,14 +68,23 @@ def judge(
     if not clauses:
         return _nothing_judged(kind, comparable=bool(in_stage))
     shares = clause_shares(contract, has_baseline=has_baseline)
+    effects = {clause.name: _design_effect(clause, evidence[-1].noise, design_effect) for clause in clauses}
     found = [
-        assess(
-            contract, clause, hypotheses(contract, clause, evidence, design_effect), shares[clause.name], error_budget
-        )
-        for clause in clauses
+        assess(contract, it, hypotheses(contract, it, evidence, effects[it.name]), shares[it.name], error_budget)
+        for it in clauses
     ]
-    broken = _broken(found, error_budget)
-    verdicts = tuple(_clause_verdict(it, broken=it.clause.name in broken, budget=error_budget) for it in found)
+    noisy = frozenset(it.name for it in clauses if _is_noisy(contract, it, evidence[-1], effects[it.name]))
+    broken = _broken([it for it in found if it.clause.name not in noisy], error_budget)
+    verdicts = tuple(
+        _clause_verdict(
+            it,
+            contract.metric(it.clause.metric),
+            effects[it.clause.name],
+            _Standing(broken=it.clause.name in broken, noisy=it.clause.name in noisy),
+            budget=error_budget,
+        )
+        for it in found
+    )
     return _gate_verdict(verdicts)
 
 
@@ -93,6 +108,31 @@ def clause_shares(contract: Contract, *, has_baseline: bool) -> Mapping[str, flo
     compared = [clause for clause in contract.clauses if has_baseline or not clause.needs_baseline]
     totals = {family: sum(c.weight or 1 for c in compared if action(c) is family) for family in OnBreach}
     return {clause.name: (clause.weight or 1) / totals[action(clause)] for clause in compared}
+
+
+# What the baseline tells of noise.
+
+
+def _design_effect(clause: Clause, noise: Noise | None, least: float) -> float:
+    """Return by what the counts of *clause* are divided."""
+    known = noise.design_effects.get(clause.metric, 1.0) if noise else 1.0
+    return max(least, known)
+
+
+def _is_noisy(contract: Contract, clause: Clause, current: StageCounts, design_effect: float) -> bool:
+    """
+    Return whether two halves of the baseline's own pods would break *clause*, whichever is taken for the candidate.
+
+    The same questions as of the candidate, at a looser level: an arm that differs from itself proves nothing.
+    """
+    if not clause.needs_baseline or current.noise is None or current.noise.halves is None:
+        return False
+    # The window may be of another kind of stage for the halves; what is judged here is judged in this one.
+    halves = replace(current.noise.halves, kind=current.kind)
+    hyp = hypotheses(contract, clause, (halves,), design_effect)
+    there = assess(contract, clause, hyp, 1.0, NOISE_LEVEL).log_mean
+    back = assess(contract, clause, hyp.swapped(), 1.0, NOISE_LEVEL).log_mean
+    return bool(np.logaddexp(there, back) - np.log(2) >= np.log(1 / NOISE_LEVEL))
 
 
 # The gate.
@@ -163,7 +203,14 @@ def _advice_only(verdicts: Sequence[ClauseVerdict]) -> Outcome:
     return Outcome.INCONCLUSIVE if all(v.reason is Reason.NO_DATA for v in verdicts) else Outcome.PASS
 
 
-_DOUBTS: Final = (Reason.NO_DATA, Reason.SILENT_SLICE, Reason.LOW_TRAFFIC, Reason.UNDECIDED)
+_DOUBTS: Final = (
+    Reason.NO_DATA,
+    Reason.SILENT_SLICE,
+    Reason.NOISY,
+    Reason.HISTOGRAM_TOO_COARSE,
+    Reason.LOW_TRAFFIC,
+    Reason.UNDECIDED,
+)
 
 
 def _gate_reason(outcome: Outcome, verdicts: Sequence[ClauseVerdict]) -> Reason:
@@ -180,10 +227,24 @@ def _gate_reason(outcome: Outcome, verdicts: Sequence[ClauseVerdict]) -> Reason:
 # One clause in words.
 
 
-def _clause_verdict(it: Assessment, *, broken: bool, budget: float) -> ClauseVerdict:
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Whether the evidence against a clause breaks it, and whether there can be any."""
+
+    broken: bool
+    noisy: bool
+
+
+def _clause_verdict(
+    it: Assessment, metric: Metric, design_effect: float, standing: _Standing, *, budget: float
+) -> ClauseVerdict:
     low, high = _intervals(it, budget)
-    parts = [_slice_verdict(it, index, (low[index], high[index]), budget) for index in range(len(it.hyp.parts))]
-    outcome, reason = _clause_outcome(it, parts, broken=broken)
+    parts = [
+        _slice_verdict(it, index, (low[index], high[index]), budget, noisy=standing.noisy)
+        for index in range(len(it.hyp.parts))
+    ]
+    outcome, reason = _clause_outcome(it, parts, standing)
+    words = words_of(it.clause, metric, it.shown.above)
     slices = tuple(sorted(parts[1:], key=_worst_slice_first))
     asked = [
         part for part, thin in zip(parts, it.thin, strict=True) if not thin and part.outcome is Outcome.INCONCLUSIVE
@@ -193,16 +254,17 @@ def _clause_verdict(it: Assessment, *, broken: bool, budget: float) -> ClauseVer
         metric=it.clause.metric,
         outcome=outcome,
         reason=reason,
-        message=clause_message(it.clause, outcome, reason, parts[0], slices, asked),
+        message=clause_message(it.clause, words, (outcome, reason), parts[0], slices, asked),
         eta=latest(part.eta for part in asked) if outcome is Outcome.INCONCLUSIVE else None,
         limit=it.clause.margin.text,
-        unit=unit_of(it.clause),
-        absolute=not it.clause.needs_baseline,
+        words=words,
         on_breach=action(it.clause),
         engine=it.questions[0].engine.value,
         overall=parts[0],
         slices=slices,
         log_e=it.log_mean - float(np.log(it.share)),
+        level=it.share * budget,
+        design_effect=design_effect,
     )
 
 
@@ -219,9 +281,11 @@ def _worst_slice_first(part: SliceVerdict) -> tuple[bool, float, str]:
     return (part.outcome is not Outcome.BREACH, -part.log_e, str(part.part))
 
 
-def _clause_outcome(it: Assessment, parts: Sequence[SliceVerdict], *, broken: bool) -> tuple[Outcome, Reason]:
-    if broken:
+def _clause_outcome(it: Assessment, parts: Sequence[SliceVerdict], standing: _Standing) -> tuple[Outcome, Reason]:
+    if standing.broken:
         return Outcome.BREACH, Reason.CONTRACT_BREACHED
+    if standing.noisy:
+        return Outcome.INCONCLUSIVE, Reason.NOISY
     if it.clause.per and len(parts) == 1:
         return Outcome.INCONCLUSIVE, Reason.NO_DATA
     doubts = {
@@ -234,11 +298,13 @@ def _clause_outcome(it: Assessment, parts: Sequence[SliceVerdict], *, broken: bo
     return Outcome.INCONCLUSIVE, next(reason for reason in _DOUBTS if reason in doubts)
 
 
-def _slice_verdict(it: Assessment, index: int, ends: tuple[float, float], budget: float) -> SliceVerdict:
-    total = it.hyp.counted
-    baseline, candidate = (_known(rates[index]) for rates in it.rates)
+def _slice_verdict(
+    it: Assessment, index: int, ends: tuple[float, float], budget: float, *, noisy: bool
+) -> SliceVerdict:
+    total = it.shown.arms
+    baseline, candidate = (_known(values[index]) for values in it.values)
     change = _change(it.questions[0], baseline, candidate)
-    outcome, reason = _slice_outcome(it, index)
+    outcome, reason = (Outcome.INCONCLUSIVE, Reason.NOISY) if noisy else _slice_outcome(it, index)
     return SliceVerdict(
         part=it.hyp.parts[index],
         outcome=outcome,
@@ -274,7 +340,9 @@ def _slice_outcome(it: Assessment, index: int) -> tuple[Outcome, Reason]:
         return Outcome.INCONCLUSIVE, Reason.SILENT_SLICE if silent else Reason.NO_DATA
     if it.assured[index]:
         return Outcome.PASS, Reason.WITHIN_CONTRACT
-    events = it.hyp.current.events[index] + it.hyp.current.base_events[index]
+    if it.coarse[index]:
+        return Outcome.INCONCLUSIVE, Reason.HISTOGRAM_TOO_COARSE
+    events = np.sum(it.hyp.current.events[index]) + np.sum(it.hyp.current.base_events[index])
     return Outcome.INCONCLUSIVE, Reason.LOW_TRAFFIC if events < FEW_EVENTS else Reason.UNDECIDED
 
 
@@ -286,10 +354,10 @@ def _change(question: Question, baseline: float | None, candidate: float | None)
     """Return the change on the scale of the clause: relative, a difference, or the distance from the limit."""
     if candidate is None:
         return None
-    if question.engine is Engine.LIMIT:
-        return candidate - question.sides[0].bound
-    if baseline is None:
-        return None
-    if question.engine is Engine.DIFFERENCE:
-        return candidate - baseline
-    return candidate / baseline - 1 if baseline > 0 else None
+    match question.engine:
+        case Engine.LIMIT | Engine.FREQUENCY | Engine.QUANTILE_LEVEL | Engine.DISTANCE:
+            return candidate - question.sides[0].bound
+        case Engine.DIFFERENCE | Engine.QUANTILE_SHIFT:
+            return None if baseline is None else candidate - baseline
+        case Engine.COUNTS | Engine.RATIO | Engine.QUANTILE_RATIO:
+            return None if baseline is None or baseline <= 0 else candidate / baseline - 1

@@ -7,14 +7,15 @@ missing.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from math import isinf
 from typing import Final
 
-from modelrelease.api.contract import Clause
+from modelrelease.api.contract import Clause, Distribution, Metric, Quantile, Rate, Ratio
 from modelrelease.api.quantities import Unit, parse_margin
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.status import WORST_SLICES_KEPT, ArmNumbers, ClauseStatus, GateStatus, SliceStatus
 from modelrelease.core.counts import slice_name
-from modelrelease.core.verdict import ClauseVerdict, GateVerdict, SliceVerdict
+from modelrelease.core.verdict import ClauseVerdict, Counted, GateVerdict, SliceVerdict, Words
 
 _NAMED: Final = 3
 """Slices, and clauses, that a message names before it says how many more there are."""
@@ -34,17 +35,26 @@ def count(number: float) -> str:
     return f"{number:,.0f}".replace(",", " ")
 
 
-def change(verdict: SliceVerdict, unit: Unit, *, absolute: bool) -> str:
-    """Return the change of a slice, such as ``+41 %``; for absolute clauses the candidate's value."""
-    if absolute:
-        return percent(verdict.candidate) if verdict.candidate is not None else "unknown"
+def value(number: float | None, words: Words) -> str:
+    """Return a metric's value as people read it: shares in percent, everything else in its own unit."""
+    if number is None:
+        return "unknown"
+    return percent(number) if words.counted is Counted.REQUESTS else f"{number:.3g}"
+
+
+def change(verdict: SliceVerdict, words: Words) -> str:
+    """Return the change of a slice, such as ``+41 %``; the candidate's value where that alone is judged."""
+    if words.alone or words.counted is Counted.DISTANCE:
+        return value(verdict.candidate, words)
     if verdict.change is None:
         return "from nothing" if verdict.candidate else "unknown"
-    return signed(verdict.change, unit)
+    return signed(verdict.change, words.unit)
 
 
 def signed(number: float, unit: Unit) -> str:
-    """Return a change with its sign, relative (``+41 %``) or in percentage points (``+1.2 pp``)."""
+    """Return a change with its sign: relative (``+41 %``), in percentage points (``+1.2 pp``) or plain (``+0.12``)."""
+    if unit is Unit.ABSOLUTE:
+        return f"{number + 0.0:+.3g}"
     scaled = 100 * number
     digits = 0 if abs(scaled) >= 10 else 1 if abs(scaled) >= 1 or unit is Unit.RELATIVE else 2
     text = f"{scaled:+.{digits}f}"
@@ -53,18 +63,26 @@ def signed(number: float, unit: Unit) -> str:
     return f"{text} {'%' if unit is Unit.RELATIVE else 'pp'}"
 
 
-def bounds(verdict: SliceVerdict, unit: Unit) -> str:
+def bounds(verdict: SliceVerdict, words: Words) -> str:
     """Return the interval of the change, such as ``[+12 %, +77 %]``; empty when nothing is known."""
     if verdict.low is None or verdict.high is None:
         return ""
-    high = "no bound" if verdict.high == float("inf") else signed(verdict.high, unit)
-    return f"[{signed(verdict.low, unit)}, {high}]"
+    low, high = ("no bound" if isinf(end) else signed(end, words.unit) for end in (verdict.low, verdict.high))
+    return f"[{low}, {high}]"
 
 
-def unit_of(clause: Clause) -> Unit:
-    """Return the unit in which the clause's change is told."""
-    unit = clause.margin.unit
-    return unit if clause.needs_baseline and unit is Unit.RELATIVE else Unit.POINTS
+def words_of(clause: Clause, metric: Metric, above: float | None) -> Words:
+    """Return how the numbers of *clause* are told; *above* is the bound above which observations are counted."""
+    alone, relative = not clause.needs_baseline, clause.needs_baseline and clause.margin.unit is Unit.RELATIVE
+    match metric.measured:
+        case Ratio():
+            return Words(Unit.RELATIVE if relative else Unit.POINTS, alone)
+        case Rate():
+            return Words(Unit.RELATIVE if relative else Unit.ABSOLUTE, alone, Counted.SECONDS)
+        case Quantile():
+            return Words(Unit.RELATIVE if relative else Unit.ABSOLUTE, alone, Counted.OBSERVATIONS, above)
+        case Distribution():
+            return Words(Unit.ABSOLUTE, alone, Counted.DISTANCE)
 
 
 # Messages.
@@ -72,47 +90,69 @@ def unit_of(clause: Clause) -> Unit:
 
 def clause_message(
     clause: Clause,
-    outcome: Outcome,
-    reason: Reason,
+    words: Words,
+    found: tuple[Outcome, Reason],
     overall: SliceVerdict,
     slices: Sequence[SliceVerdict],
     doubtful: Sequence[SliceVerdict],
 ) -> str:
     """Return what a clause found, for people; *slices* are worst first, *doubtful* ones keep it from passing."""
+    outcome, reason = found
     match outcome:
         case Outcome.BREACH:
-            return _broken(clause, overall, slices)
+            return _broken(clause, words, overall, slices)
         case Outcome.PASS:
             alone = [part for part in slices if part.outcome is not Outcome.PASS]
             thin = f"; {_number(alone)} with little traffic only together" if alone else ""
             return f"clause {clause.name} holds in {_where([overall, *slices])}{thin}"
         case Outcome.INCONCLUSIVE:
-            return _doubtful(clause, reason, overall, slices, doubtful)
+            return _doubtful(clause, words, reason, overall, slices, doubtful)
 
 
-def _broken(clause: Clause, overall: SliceVerdict, slices: Sequence[SliceVerdict]) -> str:
+def _broken(clause: Clause, words: Words, overall: SliceVerdict, slices: Sequence[SliceVerdict]) -> str:
     parts = [*slices, overall]
     named = [part for part in parts if part.outcome is Outcome.BREACH]
     if named:
         first, others = named[0], len(named) - 1
         more = f"; and in {others} more" if others else ""
-        return f"clause {clause.name} is broken in {_place(first)}: {_numbers(clause, first)}{more}"
+        return f"clause {clause.name} is broken in {_place(first)}: {_numbers(clause, words, first)}{more}"
     first = max(parts, key=lambda part: part.log_e)
     together = f"clause {clause.name} is broken over its slices taken together"
-    return f"{together}; largest evidence in {_place(first)}: {_numbers(clause, first)}"
+    return f"{together}; largest evidence in {_place(first)}: {_numbers(clause, words, first)}"
 
 
-def _numbers(clause: Clause, part: SliceVerdict) -> str:
-    unit = unit_of(clause)
-    counts = f"{count(part.events[1])} of {count(part.of[1])} requests"
+def _numbers(clause: Clause, words: Words, part: SliceVerdict) -> str:
     limit = f"limit {_apart(clause.margin.text)}"
-    if not clause.needs_baseline:
-        value = percent(part.candidate) if part.candidate is not None else "unknown"
-        return f"{value}, {limit}, {counts}"
-    values = " -> ".join("unknown" if value is None else percent(value) for value in (part.baseline, part.candidate))
-    moved = f"{change(part, unit, absolute=False)} {bounds(part, unit)}".strip()
-    against = f"against {count(part.events[0])} of {count(part.of[0])}"
-    return f"{values}, {moved}, {limit}, {counts} {against}"
+    if words.alone:
+        return f"{value(part.candidate, words)}, {limit}, {_counts(part, words)}"
+    against = f"{_counts(part, words)} against {_of(part, 0, words)}"
+    if words.counted is Counted.DISTANCE:
+        return f"PSI {value(part.candidate, words)}, {limit}, {against}"
+    values = f"{value(part.baseline, words)} -> {value(part.candidate, words)}"
+    return f"{values}, {change(part, words)} {bounds(part, words)}".strip() + f", {limit}, {against}"
+
+
+def _counts(part: SliceVerdict, words: Words) -> str:
+    """Return the candidate's counts with what they count, such as ``412 of 930 requests``."""
+    match words.counted:
+        case Counted.REQUESTS:
+            return f"{_of(part, 1, words)} requests"
+        case Counted.OBSERVATIONS:
+            return f"{_of(part, 1, words)} observations above {words.above:.3g}"
+        case Counted.DISTANCE:
+            return f"{_of(part, 1, words)} observations"
+        case Counted.SECONDS:
+            return f"{_of(part, 1, words)} (of all traffic)"
+
+
+def _of(part: SliceVerdict, arm: int, words: Words) -> str:
+    match words.counted:
+        case Counted.DISTANCE:
+            return count(part.of[arm])
+        case Counted.SECONDS:
+            return f"{count(part.events[arm])} events in {count(part.of[arm])} s"
+        case _:
+            return f"{count(part.events[arm])} of {count(part.of[arm])}"
 
 
 def _apart(margin: str) -> str:
@@ -122,6 +162,7 @@ def _apart(margin: str) -> str:
 
 def _doubtful(
     clause: Clause,
+    words: Words,
     reason: Reason,
     overall: SliceVerdict,
     slices: Sequence[SliceVerdict],
@@ -136,17 +177,38 @@ def _doubtful(
     if silent:
         where = "; ".join(f"{_place(part)} in {_silent_arm(clause, part)}" for part in silent[:_NAMED])
         return f"clause {clause.name}: expected slices are silent: {where}{_and_more(silent)}"
+    if reason is Reason.NOISY:
+        return (
+            f"clause {clause.name}: two halves of the baseline's own pods differ as much as a breach would: "
+            "nothing is concluded from a difference. Do all pods get the same mix of requests?"
+        )
+    if reason is Reason.HISTOGRAM_TOO_COARSE:
+        return f"clause {clause.name}: {_too_coarse(clause, words, doubtful)}"
     if not doubtful:
         return f"clause {clause.name}: harm is not excluded in the slices with little traffic taken together"
     slowest = sorted(doubtful, key=lambda part: (part.eta is not None, -(part.eta or timedelta(0)), str(part.part)))
-    where = "; ".join(_doubt(clause, part) for part in slowest[:_NAMED])
+    where = "; ".join(_doubt(words, part) for part in slowest[:_NAMED])
     return f"clause {clause.name}: harm is neither proved nor excluded in {where}{_and_more(slowest)}"
 
 
-def _doubt(clause: Clause, part: SliceVerdict) -> str:
-    moved = change(part, unit_of(clause), absolute=not clause.needs_baseline)
-    seen = f"{count(part.events[1])} events of {count(part.of[1])}"
-    return f"{_place(part)} ({moved}, {seen}{_eta(part)})"
+def _too_coarse(clause: Clause, words: Words, doubtful: Sequence[SliceVerdict]) -> str:
+    where = "; ".join(_place(part) for part in doubtful[:_NAMED] if part.reason is Reason.HISTOGRAM_TOO_COARSE)
+    limit = _apart(clause.margin.text)
+    near = "" if words.above is None else f" near {words.above:.3g}"
+    if words.alone:
+        return f"the histogram has no bucket bound at the limit {limit}: add one"
+    return f"the histogram's buckets are too wide{near} to judge {limit} in {where}: add bounds there, closer together"
+
+
+def _doubt(words: Words, part: SliceVerdict) -> str:
+    match words.counted:
+        case Counted.DISTANCE:
+            seen = f"{count(part.of[1])} observations"
+        case Counted.SECONDS:
+            seen = _of(part, 1, words)
+        case _:
+            seen = f"{count(part.events[1])} events of {count(part.of[1])}"
+    return f"{_place(part)} ({change(part, words)}, {seen}{_eta(part)})"
 
 
 def _eta(part: SliceVerdict) -> str:
@@ -212,7 +274,7 @@ def worst_line(worst: Sequence[ClauseVerdict]) -> str:
         if known:
             part = max(known, key=lambda part: (part.outcome is Outcome.BREACH, part.log_e))
             where = f" {slice_name(part.part)}" if part.part else ""
-            number = change(part, verdict.unit, absolute=verdict.absolute).replace(" %", "%").replace(" pp", "pp")
+            number = change(part, verdict.words).replace(" %", "%").replace(" pp", "pp")
             doubt = ", not proved" if _beyond_without_proof(part, verdict) else ""
             return f"{verdict.metric}{where} {number}{doubt} (limit {verdict.limit})"
     return ""
@@ -220,8 +282,10 @@ def worst_line(worst: Sequence[ClauseVerdict]) -> str:
 
 def _beyond_without_proof(part: SliceVerdict, clause: ClauseVerdict) -> bool:
     """Return whether a number looks broken and is not: the few requests of a thin slice say anything."""
-    if part.outcome is Outcome.BREACH or part.change is None or clause.absolute:
+    if part.outcome is Outcome.BREACH or part.change is None or clause.words.alone:
         return False
+    if clause.words.counted is Counted.DISTANCE:
+        return part.change > 0
     return abs(part.change) > parse_margin(clause.limit).value
 
 
@@ -249,6 +313,9 @@ def _clause_status(verdict: ClauseVerdict) -> ClauseStatus:
         verdict=verdict.outcome,
         reason=verdict.reason,
         message=verdict.message,
+        engine=verdict.engine,
+        level=f"{verdict.level:.3g}",
+        design_effect=f"{verdict.design_effect:.2f}",
         overall=_slice_status(verdict, verdict.overall) if verdict.overall else None,
         worst=[_slice_status(verdict, part) for part in verdict.slices[:WORST_SLICES_KEPT]],
         slices_judged=len(verdict.slices),
@@ -261,16 +328,17 @@ def _slice_status(verdict: ClauseVerdict, part: SliceVerdict) -> SliceStatus:
         slice=slice_name(part.part),
         verdict=part.outcome,
         reason=part.reason,
-        baseline=None if part.baseline is None else percent(part.baseline),
-        candidate=None if part.candidate is None else percent(part.candidate),
-        change=_told(part.change, verdict.unit),
-        low=_told(part.low, verdict.unit),
-        high=_told(part.high, verdict.unit),
+        baseline=None if part.baseline is None else value(part.baseline, verdict.words),
+        candidate=None if part.candidate is None else value(part.candidate, verdict.words),
+        change=_told(part.change, verdict.words.unit),
+        low=_told(part.low, verdict.words.unit),
+        high=_told(part.high, verdict.words.unit),
         limit=verdict.limit,
+        log_e=f"{part.log_e:.2f}",
         baseline_counts=ArmNumbers(events=f"{part.events[0]:.0f}", of=f"{part.of[0]:.0f}"),
         candidate_counts=ArmNumbers(events=f"{part.events[1]:.0f}", of=f"{part.of[1]:.0f}"),
     )
 
 
 def _told(number: float | None, unit: Unit) -> str | None:
-    return None if number is None or number == float("inf") else signed(number, unit)
+    return None if number is None or isinf(number) else signed(number, unit)

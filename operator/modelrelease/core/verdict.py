@@ -8,6 +8,7 @@ nothing is Inconclusive, because nothing was seen.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 from modelrelease.api.contract import OnBreach
 from modelrelease.api.quantities import Unit
@@ -22,6 +23,33 @@ def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
     return max(outcomes, key=_ORDER.__getitem__, default=Outcome.INCONCLUSIVE)
 
 
+class Counted(StrEnum):
+    """What the counts behind a value are."""
+
+    REQUESTS = "requests"
+    OBSERVATIONS = "observations"
+    DISTANCE = "distance"
+    SECONDS = "seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """
+    How the numbers of a clause are told.
+
+    Attributes:
+        unit: Unit of changes: relative, percentage points, or the metric's own.
+        alone: Whether the candidate is judged alone; changes are then distances from the limit.
+        counted: What is counted.
+        above: The bound above which observations count as events, for quantiles.
+    """
+
+    unit: Unit
+    alone: bool
+    counted: Counted = Counted.REQUESTS
+    above: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class SliceVerdict:
     """
@@ -31,10 +59,12 @@ class SliceVerdict:
         part: The slice; ``()`` is all traffic.
         outcome: Pass, Inconclusive or Breach.
         reason: Why.
-        baseline, candidate: Value of the metric in each arm, as fractions; None without observations.
-        change: Relative change (for relative clauses), else candidate value minus limit; None when undefined.
+        baseline, candidate: Value of the metric in each arm, shares as fractions; None without observations. Of a
+            distribution, *candidate* is its distance from the baseline.
+        change: Relative change or difference (when arms are compared), else value minus limit; None when undefined.
         low, high: Interval of *change* that holds at every look, at the clause's level.
-        events, of: Counts (baseline, candidate), summed over the stages for display only.
+        events, of: Counts (baseline, candidate), summed over the stages for display only. Of a quantile, events are
+            the observations above a bound near it; of a rate, *of* is seconds.
         log_e: Natural logarithm of the e-value against "the clause holds here", summed over stages.
         level: Share of the error budget; the slice is proved broken when its e-value reaches 1/level.
         eta: How much longer until it is assured, at the present rates and traffic; None when that is not in sight.
@@ -64,13 +94,14 @@ class ClauseVerdict:
         clause, metric: Names.
         outcome, reason, message: The clause's own verdict; a message for people.
         limit: The clause's margin as written, such as ``5%``.
-        unit: Unit in which changes are told: relative, or percentage points.
-        absolute: Whether the candidate is judged alone; changes are then distances from the limit.
+        words: How its numbers are told.
         on_breach: What a breach does.
         engine: Name of the e-process that judged it.
         overall: All traffic.
         slices: Every slice judged, worst first (breaches, then by evidence).
         log_e: Weighted mean of the clause's e-values, as a logarithm.
+        level: The clause's share of the error budget.
+        design_effect: How many requests were taken to tell no more than one.
         eta: How much longer until everything that must be assured is; None when that is not to be expected.
     """
 
@@ -80,13 +111,14 @@ class ClauseVerdict:
     reason: Reason
     message: str
     limit: str
-    unit: Unit
-    absolute: bool
+    words: Words
     on_breach: OnBreach
     engine: str
     overall: SliceVerdict | None
     slices: tuple[SliceVerdict, ...]
     log_e: float
+    level: float
+    design_effect: float
     eta: timedelta | None
 
 
