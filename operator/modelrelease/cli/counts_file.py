@@ -6,8 +6,10 @@ Reading a counts file: one row for each stage, metric, arm and slice.
     canary-10,block-rate,candidate,,144,3600
     canary-10,block-rate,candidate,country=FR,12,280
 
-An empty slice is all traffic. A column ``seconds`` may give how long the stage has lasted; then verdicts can say how
-much longer they need. What cannot be a count is refused here, with its place: in a file it is somebody's mistake.
+An empty slice is all traffic. Of a rate, ``of`` are the seconds in which the arm would have seen all of the traffic. A
+column ``le`` gives the bounds of histograms (``bucket_rows``), for quantiles and distributions. A column ``seconds``
+may give how long the stage has lasted; then verdicts can say how much longer they need. What cannot be a count is
+refused here, with its place: in a file it is somebody's mistake.
 """
 
 import csv
@@ -19,13 +21,14 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from modelrelease.api.contract import Contract, SliceDimension
+from modelrelease.api.contract import Contract, Distribution, Metric, Quantile, SliceDimension
 from modelrelease.api.release import Stage
-from modelrelease.cli.problems import BadInput
+from modelrelease.cli.bucket_rows import Histogram, bin_counts, bound_of, common_bounds, problems_of
+from modelrelease.cli.problems import BadInput, RowProblem
 from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, Slice, SliceCounts, StageCounts
 
 COLUMNS: Final = ("stage", "metric", "arm", "slice", "events", "of")
-OPTIONAL: Final = ("seconds",)
+OPTIONAL: Final = ("le", "seconds")
 Arm = Literal["baseline", "candidate"]
 ARMS: Final[tuple[str, ...]] = get_args(Arm)
 Kind = Literal["shadow", "canary", "full"]
@@ -41,19 +44,17 @@ class _StageRows:
         kind: Kind of the stage.
         seconds: Length of the stage; 0 when the file does not say.
         counts: By (metric, dimension), slice and arm: events and of.
+        histograms: By metric, dimension, slice and arm.
     """
 
     kind: Kind
     seconds: float
     counts: dict[tuple[str, str], dict[Slice, dict[str, tuple[float, float]]]] = field(default_factory=dict)
+    histograms: dict[str, dict[str, dict[Slice, dict[str, Histogram]]]] = field(default_factory=dict)
 
-
-class _RowProblem(Exception):  # noqa: N818 - a problem of the row
-    """What is wrong with a row, and in which column."""
-
-    def __init__(self, column: str, what: str) -> None:
-        super().__init__(what)
-        self.column = column
+    def histograms_of(self, metric: str) -> list[Histogram]:
+        """Return the histograms of *metric* in all dimensions, slices and arms."""
+        return [it for parts in self.histograms[metric].values() for arms in parts.values() for it in arms.values()]
 
 
 def read_counts(
@@ -84,13 +85,15 @@ def read_counts(
             header = _header(next(rows, None), path)
             for cells in rows:
                 if cells:
-                    problems += _add(cells, header, contract, kind_of, found, f"{path}:{rows.line_num}")
+                    row = _Row(header, cells, rows.line_num)
+                    problems += [f"{path}:{problem}" for problem in _add(row, contract, kind_of, found)]
     except OSError as error:
         raise BadInput([f"{path}: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise BadInput([f"{path}: byte {error.start} is not UTF-8"]) from error
     except csv.Error as error:
         raise BadInput([f"{path}:{rows.line_num}: not CSV: {error}"]) from error
+    problems = problems or [f"{path}:{problem}" for problem in _together(found, header)]
     if problems:
         raise BadInput(problems)
     if not found:
@@ -114,47 +117,84 @@ def _header(cells: list[str] | None, path: Path) -> dict[str, int]:
     return {name: place for place, name in enumerate(names)}
 
 
-def _add(
-    cells: list[str],
-    header: Mapping[str, int],
-    contract: Contract,
-    kind_of: Callable[[str], Kind],
-    found: dict[str, _StageRows],
-    where: str,
-) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row: the place of each column from 0, the cells, and the number of its line."""
+
+    header: Mapping[str, int]
+    cells: Sequence[str]
+    line: int
+
+    def __getitem__(self, column: str) -> str:
+        """Return the cell of *column*; "" when the table has no such column."""
+        place = self.header.get(column)
+        return "" if place is None else self.cells[place].strip()
+
+
+def _add(row: _Row, contract: Contract, kind_of: Callable[[str], Kind], found: dict[str, _StageRows]) -> Iterator[str]:
     """Add one row to *found*, or yield what is wrong with it."""
-    if len(cells) != len(header):
-        yield f"{where}: {len(cells)} cells; as many as the header's {len(header)} columns are needed"
+    if len(row.cells) != len(row.header):
+        yield f"{row.line}: {len(row.cells)} cells; as many as the header's {len(row.header)} columns are needed"
         return
-    row = {name: cells[place].strip() for name, place in header.items()}
     try:
         _add_row(row, contract, kind_of, found)
-    except _RowProblem as problem:
-        yield f"{where}: column {header[problem.column] + 1} ({problem.column}): {problem}"
+    except RowProblem as problem:
+        yield _placed(row.line, row.header, problem.column, str(problem))
 
 
-def _add_row(
-    row: Mapping[str, str], contract: Contract, kind_of: Callable[[str], Kind], found: dict[str, _StageRows]
-) -> None:
-    metric = _one_of("metric", row["metric"], [metric.name for metric in contract.metrics])
+def _placed(line: int, header: Mapping[str, int], column: str, what: str) -> str:
+    return f"{line}: column {header[column] + 1} ({column}): {what}"
+
+
+def _add_row(row: _Row, contract: Contract, kind_of: Callable[[str], Kind], found: dict[str, _StageRows]) -> None:
+    metric = contract.metric(_one_of("metric", row["metric"], [metric.name for metric in contract.metrics]))
     arm = _one_of("arm", row["arm"], ARMS)
     dimension, part = _slice(row["slice"], contract)
+    bound = _bound(row, metric)
     events, of = _number("events", row["events"]), _number("of", row["of"])
-    if events > of:
-        raise _RowProblem("events", f"{row['events']} is more than of, {row['of']}; at most as many are allowed")
+    if events > of and metric.rate is None:
+        raise RowProblem("events", f"{row['events']} is more than of, {row['of']}; at most as many are allowed")
     stage = _stage(row, kind_of, found)
-    arms = stage.counts.setdefault((metric, dimension), {}).setdefault(part, {})
+    if bound is not None:
+        arms_of_part = stage.histograms.setdefault(metric.name, {}).setdefault(dimension, {}).setdefault(part, {})
+        arms_of_part.setdefault(arm, Histogram(of, row.line)).add(bound, events, of, row.line)
+        return
+    arms = stage.counts.setdefault((metric.name, dimension), {}).setdefault(part, {})
     if arm in arms:
-        raise _RowProblem("slice", "stage, metric, arm and slice are those of an earlier row; each is allowed once")
+        raise RowProblem("slice", "stage, metric, arm and slice are those of an earlier row; each is allowed once")
     arms[arm] = (events, of)
 
 
-def _stage(row: Mapping[str, str], kind_of: Callable[[str], Kind], found: dict[str, _StageRows]) -> _StageRows:
-    name, seconds = row["stage"], _number("seconds", row.get("seconds") or "0")
+def _bound(row: _Row, metric: Metric) -> float | None:
+    """Return the bucket's bound that the row is about; None when the metric has no histogram."""
+    if not isinstance(metric.measured, Quantile | Distribution):
+        if row["le"]:
+            raise RowProblem(
+                "le", f"{row['le']!r} is given, and metric {metric.name!r} has no histogram; leave it empty"
+            )
+        return None
+    needs = f"metric {metric.name!r} has a histogram, which needs a row for each bound"
+    if "le" not in row.header:
+        raise RowProblem("metric", f"{needs}; add the column le")
+    if not row["le"]:
+        raise RowProblem("le", f"empty; {needs}, a decimal or +Inf")
+    return bound_of(row["le"])
+
+
+def _together(found: Mapping[str, _StageRows], header: Mapping[str, int]) -> Iterator[str]:
+    """Yield what is wrong with rows that are fine one by one."""
+    for stage in found.values():
+        for metric in stage.histograms:
+            for line, column, what in problems_of(stage.histograms_of(metric)):
+                yield _placed(line, header, column, what)
+
+
+def _stage(row: _Row, kind_of: Callable[[str], Kind], found: dict[str, _StageRows]) -> _StageRows:
+    name, seconds = row["stage"], _number("seconds", row["seconds"] or "0")
     if name not in found:
         found[name] = _StageRows(kind_of(name), seconds)
     elif found[name].seconds != seconds:
-        raise _RowProblem("seconds", f"stage {name!r} lasts {found[name].seconds:g} in an earlier row; one is allowed")
+        raise RowProblem("seconds", f"stage {name!r} lasts {found[name].seconds:g} in an earlier row; one is allowed")
     return found[name]
 
 
@@ -166,13 +206,13 @@ def _kind(name: str, stages: Sequence[Stage], *, telling: bool) -> Kind:
     if kind := next((kind for kind in KINDS if name.startswith(kind)), None):
         return kind
     if not name or telling:
-        raise _RowProblem("stage", f"{name!r} does not tell its kind; begin with shadow, canary or full")
+        raise RowProblem("stage", f"{name!r} does not tell its kind; begin with shadow, canary or full")
     return "canary"
 
 
 def _one_of(column: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
-        raise _RowProblem(column, f"{value!r} is unknown; allowed are {', '.join(allowed)}")
+        raise RowProblem(column, f"{value!r} is unknown; allowed are {', '.join(allowed)}")
     return value
 
 
@@ -182,7 +222,7 @@ def _number(column: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        raise _RowProblem(column, f"{text!r} is not a count; a number of 0 or more is allowed")
+        raise RowProblem(column, f"{text!r} is not a count; a number of 0 or more is allowed")
     return number
 
 
@@ -194,7 +234,7 @@ def _slice(text: str, contract: Contract) -> tuple[str, Slice]:
     for pair in text.split(","):
         label, equals, value = (side.strip() for side in pair.partition("="))
         if not (label and equals and value) or label in labels:
-            raise _RowProblem("slice", f"{text!r} is not a slice; write country=FR or country=FR,channel=web")
+            raise RowProblem("slice", f"{text!r} is not a slice; write country=FR or country=FR,channel=web")
         labels[label] = value
     dimension = _dimension(labels, text, contract)
     return dimension.name, tuple((label, labels[label]) for label in dimension.labels)
@@ -205,7 +245,7 @@ def _dimension(labels: Mapping[str, str], text: str, contract: Contract) -> Slic
         if set(dimension.labels) == set(labels):
             return dimension
     known = " or ".join(",".join(dimension.labels) for dimension in contract.slices or []) or "none"
-    raise _RowProblem("slice", f"{text!r} has labels {','.join(labels)}; allowed are {known}")
+    raise RowProblem("slice", f"{text!r} has labels {','.join(labels)}; allowed are {known}")
 
 
 def _stage_counts(name: str, rows: _StageRows) -> StageCounts:
@@ -213,4 +253,9 @@ def _stage_counts(name: str, rows: _StageRows) -> StageCounts:
     for key, parts in rows.counts.items():
         table = np.array([[parts[part].get(arm, (0.0, 0.0)) for arm in ARMS] for part in parts])
         counts[key] = SliceCounts(slices=tuple(parts), events=table[:, :, 0], of=table[:, :, 1])
-    return StageCounts(stage=name, kind=rows.kind, seconds=rows.seconds, counts=counts)
+    histograms = {}
+    for metric, dimensions in rows.histograms.items():
+        bounds = common_bounds(rows.histograms_of(metric))
+        for dimension, cut in dimensions.items():
+            histograms[metric, dimension] = bin_counts(cut, bounds, ARMS)
+    return StageCounts(stage=name, kind=rows.kind, seconds=rows.seconds, counts=counts, histograms=histograms)

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from modelrelease.api.reasons import Outcome
+from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.release import DEFAULT_STAGES, Stage
 from modelrelease.cli import forecast_view, verdict_view
 from modelrelease.cli.contract_file import read_contract
@@ -23,6 +23,7 @@ from modelrelease.cli.problems import BadInput
 from modelrelease.core.counts import StageCounts
 from modelrelease.core.forecast import forecast as outlooks_of
 from modelrelease.core.judge import judge as judge_gate
+from modelrelease.core.verdict import GateVerdict
 
 EXIT_CODES: Final = {Outcome.PASS: 0, Outcome.BREACH: 10, Outcome.INCONCLUSIVE: 11}
 BAD_INPUT: Final = 2
@@ -44,7 +45,10 @@ class Output(StrEnum):
 
 
 ContractFile = Annotated[Path, typer.Argument(help="YAML of a ModelRelease, a ModelContract or a bare contract.")]
-CountsFile = Annotated[Path, typer.Argument(help="CSV with the columns stage,metric,arm,slice,events,of.")]
+CountsFile = Annotated[
+    Path,
+    typer.Argument(help="CSV with the columns stage,metric,arm,slice,events,of; le for the buckets of histograms."),
+]
 DesignEffect = Annotated[
     float, typer.Option(min=1, help="How many requests tell no more than one, because they come in bursts.")
 ]
@@ -91,6 +95,9 @@ def judge(
         compared=_compared(evidence[-1]),
         design_effect=design_effect,
     )
+    if problems := _cannot_be_told(verdict):
+        typer.echo("\n".join(f"{counts}: {problem}" for problem in problems), err=True)
+        raise typer.Exit(BAD_INPUT)
     if output is Output.JSON:
         typer.echo(json.dumps(verdict_view.as_json(verdict), allow_nan=False))
     else:
@@ -135,6 +142,23 @@ def forecast(
     raise typer.Exit(0 if all(outlook.in_time for outlook in outlooks) else EXIT_CODES[Outcome.INCONCLUSIVE])
 
 
+def _cannot_be_told(verdict: GateVerdict) -> list[str]:
+    """
+    Return what the histograms are too coarse to judge over all traffic, clause by clause.
+
+    More of the same counts would not help. Harm that is proved all the same stays a breach.
+    """
+    if verdict.outcome is Outcome.BREACH:
+        return []
+    return [
+        clause.message
+        for clause in verdict.clauses
+        if clause.reason is Reason.HISTOGRAM_TOO_COARSE
+        and clause.overall
+        and clause.overall.reason is Reason.HISTOGRAM_TOO_COARSE
+    ]
+
+
 def _only(stage: str | None, plan: Sequence[Stage]) -> Sequence[Stage]:
     """Return the one stage that is asked for, or all."""
     chosen = [planned for planned in plan if stage in (None, planned.name)]
@@ -151,7 +175,7 @@ def _history(evidence: tuple[StageCounts, ...]) -> StageCounts:
     history = evidence[0]
     if history.seconds <= 0:
         raise BadInput(["a forecast needs to know how long was counted: give the column seconds, more than 0"])
-    if any((table.of[:, 1] > 0).any() for table in history.counts.values()):
+    if _seen(history, 1):
         raise BadInput(["a forecast is made before there is a candidate; only the arm baseline is allowed"])
     return history
 
@@ -172,7 +196,13 @@ def _until(stage: str | None, evidence: tuple[StageCounts, ...]) -> tuple[StageC
 
 def _compared(current: StageCounts) -> bool:
     """Return whether relative clauses are judged: at full, nobody may be left on the old revision."""
-    return current.kind != "full" or any(bool((table.of[:, 0] > 0).any()) for table in current.counts.values())
+    return current.kind != "full" or _seen(current, 0)
+
+
+def _seen(stage: StageCounts, arm: int) -> bool:
+    """Return whether anything was counted in an arm: 0 is the baseline, 1 the candidate."""
+    counted = [table.of for table in stage.counts.values()] + [table.of for table in stage.histograms.values()]
+    return any(bool((of[:, arm] > 0).any()) for of in counted)
 
 
 def _budget(given: float | None, default: float) -> float:

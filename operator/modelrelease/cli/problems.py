@@ -19,3 +19,17 @@ class BadInput(Exception):  # noqa: N818 - it is what the person gave that is ba
         more = len(problems) - _SHOWN
         self.problems = (*problems[:_SHOWN], *([f"and {more} more"] if more > 0 else []))
         super().__init__("\n".join(self.problems))
+
+
+class RowProblem(Exception):  # noqa: N818 - a problem of the row
+    """
+    What is wrong with a row of a table.
+
+    Attributes:
+        column: Name of the column in which it is.
+    """
+
+    def __init__(self, column: str, what: str) -> None:
+        """Say *what* is wrong, and what is allowed."""
+        super().__init__(what)
+        self.column = column

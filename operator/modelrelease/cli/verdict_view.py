@@ -10,7 +10,7 @@ from rich.text import Text
 from modelrelease.api.reasons import Outcome
 from modelrelease.core.counts import slice_name
 from modelrelease.core.report import bounds, change, count, span, value
-from modelrelease.core.verdict import ClauseVerdict, Counted, GateVerdict, SliceVerdict
+from modelrelease.core.verdict import ClauseVerdict, Counted, GateVerdict, SliceVerdict, Words
 
 _COLOURS = {Outcome.PASS: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.BREACH: "bold red"}
 
@@ -26,11 +26,34 @@ def _clause_table(clause: ClauseVerdict) -> Table:
         f"{clause.clause}: {clause.metric}, limit {clause.limit}: ", (clause.outcome.value, _COLOURS[clause.outcome])
     )
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("slice", "verdict", "value", "change", "interval", "events", "e-value", "needs"):
+    for name in ("slice", "verdict", "value", "change", "interval", _counted(clause.words), "e-value", "needs"):
         table.add_column(name, justify="left" if name in {"slice", "verdict"} else "right", no_wrap=True)
     for part in [*([clause.overall] if clause.overall else []), *clause.slices]:
         table.add_row(*_cells(clause, part))
     return table
+
+
+def _counted(words: Words) -> str:
+    """Return what the column of counts is called."""
+    match words.counted:
+        case Counted.REQUESTS | Counted.SECONDS:
+            return "events"
+        case Counted.OBSERVATIONS:
+            return "observations" if words.above is None else f"above {words.above:.3g}"
+        case Counted.DISTANCE:
+            return "observations"
+
+
+def _counts(part: SliceVerdict, words: Words) -> str:
+    """Return the candidate's counts."""
+    events, of = count(part.events[1]), count(part.of[1])
+    match words.counted:
+        case Counted.REQUESTS | Counted.OBSERVATIONS:
+            return f"{events} of {of}"
+        case Counted.SECONDS:
+            return f"{events} in {of} s"
+        case Counted.DISTANCE:
+            return of
 
 
 def _cells(clause: ClauseVerdict, part: SliceVerdict) -> list[Text]:
@@ -43,7 +66,7 @@ def _cells(clause: ClauseVerdict, part: SliceVerdict) -> list[Text]:
         values[1] if alone else " -> ".join(values),
         "" if alone else change(part, words),
         bounds(part, words),
-        f"{count(part.events[1])} of {count(part.of[1])}",
+        _counts(part, words),
         f"{math.exp(part.log_e):.3g}" if part.log_e < 30 else f"e^{part.log_e:.0f}",
         span(part.eta) if part.eta else "",
     ]
@@ -53,7 +76,11 @@ def _cells(clause: ClauseVerdict, part: SliceVerdict) -> list[Text]:
 
 
 def as_json(verdict: GateVerdict) -> dict[str, Any]:
-    """Return the verdict as the documented JSON; what is not known is null."""
+    """
+    Return the verdict as the documented JSON; what is not known is null.
+
+    Of a quantile, events are the observations above the bound *above*; of a rate, *of* is seconds.
+    """
     return {
         "verdict": verdict.outcome.value,
         "reason": verdict.reason.value,
@@ -74,6 +101,7 @@ def _clause_json(clause: ClauseVerdict) -> dict[str, Any]:
         "logE": clause.log_e,
         "level": clause.level,
         "designEffect": clause.design_effect,
+        "above": clause.words.above,
         "slices": [_slice_json(part) for part in parts],
     }
 
