@@ -27,6 +27,11 @@ START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 NOW = START + timedelta(seconds=60)
 WINDOWS = (StageWindow("shadow", "shadow", START, NOW),)
 
+LATENCY = {
+    "metrics": [{"name": "latency", "quantile": {"histogram": "d_seconds", "q": "0.99"}}],
+    "clauses": [{"name": "fast", "metric": "latency", "noWorse": "20%"}],
+}
+
 Reply = Callable[[BaseHTTPRequestHandler, str], None]
 
 
@@ -138,6 +143,50 @@ async def test_counts_of_every_question_are_read(server, read):
     assert ("/api/v1/query", f"{NOW.timestamp():.3f}", "8s") == (path, parameters["time"], parameters["timeout"])
 
 
+async def test_native_histograms_are_read(server):
+    """As Prometheus 3 writes them: edges and counts are strings, a histogram without observations has no buckets."""
+    histogram = {"count": "7", "sum": "5.5", "buckets": [[3, "-0.001", "0.001", "2"], [0, "0.5", "+Inf", "5"]]}
+    elements = [
+        {"metric": {"revision": "old"}, "histogram": [NOW.timestamp(), histogram]},
+        {"metric": {"revision": "new"}, "histogram": [NOW.timestamp(), {"count": "0", "sum": "0"}]},
+    ]
+
+    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+        answer = {"status": "success", "data": {"resultType": "vector", "result": elements}}
+        native = "d_seconds{" in query and "timestamp(" not in query
+        says(answer if native else vector(({}, str(NOW.timestamp()))) if "timestamp(" in query else vector())(
+            request, query
+        )
+
+    server.reply = reply
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    (stage,) = await reader.read(a_release(contract=LATENCY), WINDOWS, "old", "new")
+    reader.close()
+    counts = stage.histograms["latency", ""]
+    assert [-0.001, 0.001, 0.5] == counts.bounds.tolist()
+    assert [[0, 2, 0, 5], [0, 0, 0, 0]] == counts.bins[0].T.tolist()
+
+
+async def test_stages_are_read_in_the_same_bins(server):
+    """The judge adds their evidence; a bound that splits the observations of one of them is none."""
+    first, later = WINDOWS[0], StageWindow("canary", "canary", NOW, NOW + timedelta(seconds=1))
+
+    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+        bounds = {"0.5": "3", "1": "4", "+Inf": "9"} if "[60s]" in query else {"1": "1", "2": "2", "+Inf": "5"}
+        counts = [({"revision": "new", "le": bound}, value) for bound, value in bounds.items()]
+        newest = vector(({}, str(NOW.timestamp() + 1)))
+        says(newest if "timestamp(" in query else vector(*counts) if "_bucket{" in query else vector())(request, query)
+
+    server.reply = reply
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    for _ in range(2):
+        stages = await reader.read(a_release(contract=LATENCY), (first, later), "old", "new")
+        read = [stage.histograms["latency", ""] for stage in stages]
+        assert [[1], [1]] == [counts.bounds.tolist() for counts in read]
+        assert [[4, 5], [1, 4]] == [counts.bins[0, :, 1].tolist() for counts in read]
+    reader.close()
+
+
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
@@ -165,11 +214,22 @@ async def test_counts_of_every_question_are_read(server, read):
             says({"status": "success", "data": {"resultType": "matrix", "result": []}}), "type 'matrix'", id="matrix"
         ),
         pytest.param(says({"status": "success", "data": None}), "type None", id="no data"),
-        pytest.param(
-            says({"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "histogram": []}]}}),
-            "something other than a counter",
-            id="native histogram",
-        ),
+        *[
+            pytest.param(
+                says({"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, **value}]}}),
+                "something other than a counter or histogram",
+                id=f"element {value}",
+            )
+            for value in (
+                {"value": [0]},
+                {"value": [0, "x"]},
+                {"value": None},
+                {"histogram": []},
+                {"histogram": [0, {}]},
+                {"histogram": [0, {"count": "1", "buckets": [[0, "1", "2"]]}]},
+                {"histogram": [0, "x"]},
+            )
+        ],
         pytest.param(says(b" " * 10_000_001), "more than 10 MB", id="endless"),
         pytest.param(says(b"{}", Content_Encoding="gzip"), "cannot be asked", id="not what its encoding says"),
         pytest.param(says(b"{}", Content_Length="100"), "cannot be", id="cut off"),

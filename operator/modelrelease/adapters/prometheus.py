@@ -31,17 +31,10 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from modelrelease.api.parse import Release
+from modelrelease.core.answers import Bucket, Sample, Vector, stage_counts, stale
+from modelrelease.core.bins import aligned
 from modelrelease.core.counts import Evidence, MetricsUnavailable, StageCounts
-from modelrelease.core.queries import (
-    Query,
-    Sample,
-    StageQueries,
-    StageWindow,
-    Vector,
-    stage_counts,
-    stage_queries,
-    stale,
-)
+from modelrelease.core.queries import Query, StageQueries, StageWindow, stage_queries
 
 CONNECT_SECONDS: Final = 3.0
 READ_SECONDS: Final = 10.0
@@ -127,8 +120,9 @@ class PrometheusReader:
             self._finished.put(it, counts)
         if asked and (newest := asked[-1].newest):
             problem = stale(asked[-1], evidence[-1], answers[newest], self._settings.scrape_interval)
-            return problem or tuple(evidence)
-        return tuple(evidence)
+            if problem:
+                return problem
+        return aligned(evidence)
 
     def close(self) -> None:
         """Let go of the threads; questions in flight end by their timeouts."""
@@ -199,12 +193,21 @@ def _sample(element: dict[str, Any]) -> Sample:
     Return one element of an instant vector; numbers come as strings, also NaN and +Inf.
 
     Raises:
-        _Unusable: It is no plain number.
+        _Unusable: It is neither a number nor a histogram.
     """
     try:
-        return Sample(labels=element["metric"], value=float(element["value"][1]))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise _Unusable(f"gave something other than a counter: {str(element)[:_SHOWN]}") from error
+        if "histogram" not in element:
+            return Sample(labels=element["metric"], value=float(element["value"][1]))
+        histogram = element["histogram"][1]
+        buckets = tuple(_bucket(bucket) for bucket in histogram.get("buckets", ()))
+        return Sample(labels=element["metric"], value=float(histogram["count"]), buckets=buckets)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise _Unusable(f"gave something other than a counter or histogram: {str(element)[:_SHOWN]}") from error
+
+
+def _bucket(element: list[Any]) -> Bucket:
+    _, left, right, count = element  # The first says to which bucket the edges belong.
+    return float(left), float(right), float(count)
 
 
 def _reason(error: requests.exceptions.RequestException) -> str:
@@ -373,4 +376,5 @@ class _Finished:
 
 
 def _rows(counts: StageCounts) -> int:
-    return 1 + sum(len(it.slices) for it in counts.counts.values())
+    bins = sum(len(it.slices) * (len(it.bounds) + 1) for it in counts.histograms.values())
+    return 1 + sum(len(it.slices) for it in counts.counts.values()) + bins

@@ -1,59 +1,34 @@
 """
-Counts from Prometheus: which questions to ask, and what the answers mean. Pure; an adapter does the asking.
+Which questions to ask Prometheus about a stage. Pure; an adapter does the asking, ``answers`` understands.
 
-One question per counter and set of slice labels, whatever the number of slices, for both arms at one moment. For a
-selector S, a window of w seconds that ends at the moment of evaluation, and steps of d seconds that divide it:
+One question per counter and set of slice labels, whatever the number of slices, for both columns at one moment:
 
-    sum by (revision, <slice labels>) (
-        part "now"     last_over_time(S[w]) or last_over_time(S[1h] offset w)
-     or part "before"  -last_over_time(S[1h] offset w)
-     or part "lost"    sum_over_time((last_over_time(S[1h] offset d) > last_over_time(S[d]))[w:d])
-    )
+    sum by (revision, <slice labels>) (parts of the rise in the window; see counting)
 
-that is, for each series: where it is now, less where it was when the window began (nowhere, if it was born in the
-window), plus what it lost at each reset (the value before a drop). The parts are told apart by a label of their own,
-so ``or`` keeps all of them and none has to exist: no series is lost, not even one with a single sample.
+A ratio is two counters; a rate is one, and time. A histogram is asked for twice, once for its buckets as counters, with
+their bound ``le`` as one more label, and once as native histograms: only Prometheus knows which of the two it has.
 
-Why not ``increase()``: it drops the first sample of a newborn series (every candidate pod's series is one) and
-extrapolates to the window's edges, percents of a window of a minute. Measured over 12-17 s with births, crashes, gaps
-and a restart of Prometheus, on 3.x and 2.42: ``increase()`` is off by +3 to -76 %, with its newborns' least values
-added by +5 to -64 %; this expression equals the exporters' own counts, slice by slice (tests/prometheus). It only reads
-what was scraped: the last scrape in the window less the last one before it, whole numbers; what happened since comes
-with the next scrape. 400 series over 12 h take 0.5 s, ``increase()`` alone 0.15 s.
-
-What it cannot see: a counter that restarts and outgrows its old value between two samples (or within one step d, at
-most 1/500 of the window and never less than a second), and a series that was silent for an hour when the window began
-and had been counting before: it is taken for a newborn. The same goes for all series of a Prometheus that has lost its
-data: an arm is then counted since its pods started, both counters of a ratio alike.
-
-An answer without a slice label is the slice ``(none)``. An absent numerator is 0 events; an absent denominator is no
-traffic. A value that is no count (NaN, infinite, negative) takes its arm of that slice out; more events than there
-can be are cut; both are counted as bad samples.
+The columns are usually two revisions, told apart by the label ``revision``. They can also be two halves of one
+revision's pods: the same questions, with the half in place of the revision.
 """
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import numpy as np
-
-from modelrelease.api.contract import Contract
+from modelrelease.api.contract import Clause, Contract, Distribution, Quantile, Rate, Ratio
 from modelrelease.api.parse import Release
-from modelrelease.api.selectors import Matcher, Selector, parse_selector
-from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, MetricsUnavailable, Slice, SliceCounts, StageCounts
+from modelrelease.api.selectors import Matcher, Selector, parse_selector, quoted
+from modelrelease.core.counting import Frame, counter_rise, histogram_rise
+from modelrelease.core.counts import OVERALL_DIMENSION
 
-NO_VALUE: Final = "(none)"
-"""Value of a slice label that a series does not have."""
+REVISION: Final = "revision"
+BOUND: Final = "le"
 
-STALE_INTERVALS: Final = 2
-"""Scrape intervals after which the newest sample is too old to judge on."""
-
-_LOOK_BACK: Final = "1h"
-_MOST_STEPS: Final = 500
-_PART_LABEL: Final = "modelrelease_part"
+_HALF: Final = "modelrelease_half"
+_HALVES: Final = ("first", "second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +65,9 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One element of an instant vector."""
-
-    labels: Mapping[str, str]
-    value: float
-
-
-Vector = tuple[Sample, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RatioQueries:
     """
-    The two counters of a metric, cut by one dimension.
+    The two counters of a ratio, cut by one dimension.
 
     Attributes:
         metric: Name of the metric.
@@ -118,6 +82,60 @@ class RatioQueries:
     events: Query
     of: Query
 
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """Both questions."""
+        return (self.events, self.of)
+
+
+@dataclass(frozen=True, slots=True)
+class RateQueries:
+    """
+    The counter of a rate, cut by one dimension.
+
+    Attributes:
+        metric, dimension, labels: As of a ratio.
+        events: The question.
+        seconds: By column, the time in which it would have seen all of the traffic.
+    """
+
+    metric: str
+    dimension: str
+    labels: tuple[str, ...]
+    events: Query
+    seconds: tuple[float, float]
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """The question."""
+        return (self.events,)
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramQueries:
+    """
+    A histogram, cut by one dimension.
+
+    Attributes:
+        metric, dimension, labels: As of a ratio.
+        classic: Asks for its buckets, by bound.
+        native: Asks for it as native histograms.
+    """
+
+    metric: str
+    dimension: str
+    labels: tuple[str, ...]
+    classic: Query
+    native: Query
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """Both questions."""
+        return (self.classic, self.native)
+
+
+MetricQueries = RatioQueries | RateQueries | HistogramQueries
+
 
 @dataclass(frozen=True, slots=True)
 class StageQueries:
@@ -125,31 +143,29 @@ class StageQueries:
     All questions about one stage.
 
     Attributes:
-        stage, kind: The stage.
+        stage, kind, percent: The stage.
         seconds: Length of the window.
         until: End of the window, Unix seconds.
-        baseline: Revision of the first column; None leaves it 0.
-        candidate: Revision of the second column.
-        ratios: Questions by metric and dimension; none when the window is still empty.
-        newest: Asks for the Unix time of the newest sample; None when the window is still empty.
+        label: The label of an answer that tells its column.
+        columns: Its values, baseline and candidate; None leaves a column 0.
+        metrics: Questions by metric and dimension; none when the window is still empty.
+        newest: Asks for the Unix time of the newest sample; None when the window is still empty, or nobody cares.
     """
 
     stage: str
     kind: str
+    percent: int | None
     seconds: float
     until: float
-    baseline: str | None
-    candidate: str
-    ratios: tuple[RatioQueries, ...]
+    label: str
+    columns: tuple[str | None, str]
+    metrics: tuple[MetricQueries, ...]
     newest: Query | None
 
     @property
     def queries(self) -> frozenset[Query]:
         """The questions about counts, each once."""
-        return frozenset(query for ratio in self.ratios for query in (ratio.events, ratio.of))
-
-
-# Asking.
+        return frozenset(query for it in self.metrics for query in it.queries)
 
 
 def stage_queries(
@@ -157,20 +173,54 @@ def stage_queries(
 ) -> StageQueries:
     """Return what to ask about *window*, read *lag* before its end so that scrapes under way are in."""
     until = window.end - lag
-    frame = _Frame.of(window.start, until)
+    frame = Frame.of(window.start, until)
     contract = release.spec.contract
-    arms = _arms(release, baseline, candidate)
+    matchers = arms(release, *([baseline] if baseline is not None else []), candidate)
     pairs = needed(contract, window.kind) if frame else ()
-    ratios = tuple(_ratio_queries(contract, metric, dimension, arms, frame) for metric, dimension in pairs if frame)
+    asking = _Asking(contract, frame, matchers, REVISION, window) if frame else None
     return StageQueries(
         stage=window.name,
         kind=window.kind,
+        percent=window.percent,
         seconds=frame.width / 1000 if frame else 0.0,
         until=until.timestamp(),
-        baseline=baseline,
-        candidate=candidate,
-        ratios=ratios,
-        newest=_newest(contract, {metric for metric, _ in pairs}, arms, frame) if frame else None,
+        label=REVISION,
+        columns=(baseline, candidate),
+        metrics=asking.about(pairs) if asking else (),
+        newest=asking.newest({metric for metric, _ in pairs}) if asking else None,
+    )
+
+
+def half_queries(
+    release: Release, window: StageWindow, revision: str, pods: tuple[Sequence[str], Sequence[str]], *, lag: timedelta
+) -> StageQueries | None:
+    """
+    Return what to ask about two halves of a revision's *pods* (their label ``instance``); None if there is nothing.
+
+    Only what is compared with a baseline is asked for: that two halves of it differ says nothing of a limit.
+    """
+    until = window.end - lag
+    frame = Frame.of(window.start, until)
+    contract = release.spec.contract
+    compared = [clause for clause in contract.clauses if clause.needs_baseline]
+    pairs = [
+        (metric, dimension)
+        for metric, dimension in _judged(compared, window.kind)
+        if not isinstance(contract.metric(metric).measured, Rate)
+    ]
+    if frame is None or not pairs:
+        return None
+    halves = tuple("|".join(map(re.escape, half)) for half in pods)
+    return StageQueries(
+        stage=window.name,
+        kind=window.kind,
+        percent=None,
+        seconds=frame.width / 1000,
+        until=until.timestamp(),
+        label=_HALF,
+        columns=_HALVES,
+        metrics=_Asking(contract, frame, arms(release, revision), _HALF, window, halves).about(pairs),
+        newest=None,
     )
 
 
@@ -178,156 +228,121 @@ def needed(contract: Contract, kind: str) -> tuple[tuple[str, str], ...]:
     """
     Return the (metric, dimension) pairs that stages of this *kind* are judged on, each once; ``""`` is all traffic.
 
-    A stage in which nothing is judged still counts its traffic, by the first metric: it has to be seen to flow.
+    Traffic is always counted, if only by the first metric that can: it has to be seen to flow, and a rate counts events
+    without knowing whether there were any requests.
     """
-    judged = [clause for clause in contract.clauses if clause.judged_in(kind)]
-    pairs = [(c.metric, dimension) for c in judged for dimension in (OVERALL_DIMENSION, *(c.per or ()))]
-    return tuple(dict.fromkeys(pairs)) or ((contract.metrics[0].name, OVERALL_DIMENSION),)
+    pairs = _judged(contract.clauses, kind)
+    counting = [metric.name for metric in contract.metrics if not metric.rate]
+    if not {metric for metric, _ in pairs}.isdisjoint(counting):
+        return pairs
+    return (*pairs, (counting[0], OVERALL_DIMENSION))
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """
-    A window laid on a grid, in milliseconds.
-
-    Prometheus aligns the steps of a subquery to multiples of the step since 1970. So the moment of evaluation is moved
-    up to such a multiple, and every selector back again by *back*: the steps then end exactly with the window.
-    """
-
-    width: int
-    step: int
-    at: int
-    back: int
-
-    @classmethod
-    def of(cls, start: datetime, end: datetime) -> "_Frame | None":
-        """Return the grid of the window; None if it is shorter than a second."""
-        last = round(end.timestamp() * 1000)
-        width = last - round(start.timestamp() * 1000)
-        if width < 1000:
-            return None
-        step = 1000 * math.ceil(width / 1000 / _MOST_STEPS)
-        at = math.ceil(last / step) * step
-        # Up to one step at the beginning of the window is left out, so that steps divide it.
-        return cls(width=width // step * step, step=step, at=at, back=at - last)
-
-    def past(self, selector: Selector, span: str, back: int = 0) -> str:
-        """Return the last value in *span*, *back* milliseconds before the end of the window."""
-        total = self.back + back
-        return f"last_over_time({selector}[{span}]{f' offset {_duration(total)}' if total else ''})"
+def _judged(clauses: Iterable[Clause], kind: str) -> tuple[tuple[str, str], ...]:
+    judged = [clause for clause in clauses if clause.judged_in(kind)]
+    return tuple(
+        dict.fromkeys((c.metric, dimension) for c in judged for dimension in (OVERALL_DIMENSION, *(c.per or ())))
+    )
 
 
-def _duration(milliseconds: int) -> str:
-    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
-
-
-def _count(selector: Selector, labels: Sequence[str], frame: _Frame) -> Query:
-    """Return the question how far a counter has risen in the window; see the module's docstring."""
-    width, step = _duration(frame.width), _duration(frame.step)
-    # A millisecond short: Prometheus 2 would take the step that ends at the window's beginning, Prometheus 3 would not.
-    steps = f"{_duration(frame.width - 1)}:{step}"
-    now = frame.past(selector, width)
-    before = frame.past(selector, _LOOK_BACK, frame.width)
-    drops = f"{frame.past(selector, _LOOK_BACK, frame.step)} > {frame.past(selector, step)}"
-    parts = {"now": f"{now} or {before}", "before": f"-{before}", "lost": f"sum_over_time(({drops})[{steps}])"}
-    told_apart = (f'label_replace({part}, "{_PART_LABEL}", "{name}", "", "")' for name, part in parts.items())
-    return Query(f"sum by ({', '.join(('revision', *labels))}) ({' or '.join(told_apart)})", frame.at)
-
-
-def _arms(release: Release, baseline: str | None, candidate: str) -> tuple[Matcher, ...]:
-    revisions = [name for name in (baseline, candidate) if name is not None]
+def arms(release: Release, *revisions: str) -> tuple[Matcher, ...]:
+    """Return what the series of *revisions* have in common."""
     return (
         Matcher("namespace", "=", release.namespace),
         Matcher("release", "=", release.name),
-        Matcher("revision", "=~", "|".join(map(re.escape, revisions))),
+        Matcher(REVISION, "=~", "|".join(map(re.escape, revisions))),
     )
 
 
-def _ratio_queries(
-    contract: Contract, metric: str, dimension: str, arms: tuple[Matcher, ...], frame: _Frame
-) -> RatioQueries:
-    labels = tuple(contract.dimension(dimension).labels) if dimension else ()
-    ratio = contract.metric(metric).ratio
-    assert ratio, "the other kinds are not asked for yet"
-    events, of = (_count(parse_selector(text).narrowed(*arms), labels, frame) for text in (ratio.events, ratio.of))
-    return RatioQueries(metric=metric, dimension=dimension, labels=labels, events=events, of=of)
+def witnesses(contract: Contract, metrics: Iterable[str], matchers: Sequence[Matcher]) -> list[Selector]:
+    """Return few series of every pod that counts any of *metrics*, each selector once, in a fixed order."""
+    found: set[Selector] = set()
+    for name in metrics:
+        match contract.metric(name).measured:
+            case Ratio(of=text) | Rate(events=text):
+                found.add(parse_selector(text).narrowed(*matchers))
+            case Quantile(histogram=text) | Distribution(histogram=text):
+                native = parse_selector(text).narrowed(*matchers)
+                found |= {native, _buckets(native).narrowed(Matcher(BOUND, "=", "+Inf"))}
+    return sorted(found, key=str)
 
 
-def _newest(contract: Contract, metrics: set[str], arms: tuple[Matcher, ...], frame: _Frame) -> Query:
-    """Return the question when the newest sample of any denominator was scraped."""
-    ratios = [ratio for name in metrics if (ratio := contract.metric(name).ratio)]
-    texts = {parse_selector(ratio.of).narrowed(*arms) for ratio in ratios}
-    offset = f" offset {_duration(frame.back)}" if frame.back else ""
-    return Query(f"max({' or '.join(sorted(f'timestamp({text}{offset})' for text in texts))})", frame.at)
+def _buckets(histogram: Selector) -> Selector:
+    """Return the buckets of a classic histogram."""
+    return Selector(f"{histogram.metric}_bucket", histogram.matchers)
 
 
-# Understanding.
-
-
-def stale(asked: StageQueries, counts: StageCounts, answer: Vector, interval: timedelta) -> MetricsUnavailable | None:
+@dataclass(frozen=True, slots=True)
+class _Asking:
     """
-    Return why the newest sample is too old, given scrapes every *interval*; None when all is well.
+    What all questions about one window have in common.
 
-    A stage without any counts is not stale: nothing has been seen of it yet.
+    Attributes:
+        contract: Says what to count.
+        frame: The window.
+        matchers: Which series.
+        column: Label that tells the columns apart.
+        window: The stage.
+        halves: Regular expressions of the pods of each half, when the columns are halves.
     """
-    if asked.newest is None or not any(it.of.any() for it in counts.counts.values()):
-        return None
-    if not answer:
-        return MetricsUnavailable(f"Prometheus has no fresh samples of stage {asked.stage}: are the pods scraped?")
-    age = asked.until - max(sample.value for sample in answer)
-    if age <= STALE_INTERVALS * interval.total_seconds():
-        return None
-    return MetricsUnavailable(
-        f"the newest sample of stage {asked.stage} in Prometheus is {age:.0f} s old, "
-        f"with a scrape every {interval.total_seconds():g} s: is Prometheus behind, or are the pods not scraped?"
-    )
+
+    contract: Contract
+    frame: Frame
+    matchers: tuple[Matcher, ...]
+    column: str
+    window: StageWindow
+    halves: tuple[str, ...] = ()
+
+    def about(self, pairs: Iterable[tuple[str, str]]) -> tuple[MetricQueries, ...]:
+        """Return the questions about *pairs* of metric and dimension."""
+        return tuple(asked for metric, dimension in pairs if (asked := self._metric(metric, dimension)))
+
+    def newest(self, metrics: Iterable[str]) -> Query:
+        """Return the question when the newest sample of any of *metrics* was scraped."""
+        series = (f"{it}{self.frame.offset()}" for it in witnesses(self.contract, metrics, self.matchers))
+        return Query(f"max({' or '.join(f'timestamp({it})' for it in series)})", self.frame.at)
+
+    def _metric(self, metric: str, dimension: str) -> MetricQueries | None:
+        """Return the questions about one metric; None for a rate when the share of the traffic is not known."""
+        labels = tuple(self.contract.dimension(dimension).labels) if dimension else ()
+        match self.contract.metric(metric).measured:
+            case Ratio(events=events, of=of):
+                counters = (self._counter(self._selector(text), labels) for text in (events, of))
+                return RatioQueries(metric, dimension, labels, *counters)
+            case Rate(events=events):
+                seconds = exposure(self.window, self.frame.width / 1000)
+                question = self._counter(self._selector(events), labels)
+                return RateQueries(metric, dimension, labels, question, seconds) if seconds else None
+            case Quantile(histogram=text) | Distribution(histogram=text):
+                native = self._selector(text)
+                classic = self._counter(_buckets(native), (*labels, BOUND))
+                return HistogramQueries(
+                    metric, dimension, labels, classic, self._sum(histogram_rise(native, self.frame), labels)
+                )
+
+    def _selector(self, text: str) -> Selector:
+        return parse_selector(text).narrowed(*self.matchers)
+
+    def _counter(self, selector: Selector, labels: Sequence[str]) -> Query:
+        return self._sum(counter_rise(selector, self.frame), labels)
+
+    def _sum(self, parts: str, labels: Sequence[str]) -> Query:
+        for name, pods in zip(_HALVES, self.halves, strict=False):
+            parts = f'label_replace({parts}, "{_HALF}", "{name}", "instance", {quoted(pods)})'
+        return Query(f"sum by ({', '.join((self.column, *labels))}) ({parts})", self.frame.at)
 
 
-def stage_counts(asked: StageQueries, answers: Mapping[Query, Vector]) -> tuple[StageCounts, int] | MetricsUnavailable:
-    """Return the counts of a stage and how many samples were bad, or why the answers cannot be understood."""
-    counts = {}
-    bad = 0
-    for ratio in asked.ratios:
-        tables = []
-        for query in (ratio.events, ratio.of):
-            table = _by_arm_and_slice(ratio, answers[query])
-            if isinstance(table, MetricsUnavailable):
-                return table
-            tables.append(table)
-        counts[ratio.metric, ratio.dimension], dropped = _slice_counts(asked, ratio.labels, *tables)
-        bad += dropped
-    return StageCounts(stage=asked.stage, kind=asked.kind, seconds=asked.seconds, counts=counts), bad
+def exposure(window: StageWindow, seconds: float) -> tuple[float, float] | None:
+    """
+    Return the time in which baseline and candidate would each have seen all of the traffic; None when nobody knows.
 
-
-_Table = Mapping[tuple[str, Slice], float]
-
-
-def _by_arm_and_slice(ratio: RatioQueries, vector: Vector) -> _Table | MetricsUnavailable:
-    table: dict[tuple[str, Slice], float] = {}
-    for sample in vector:
-        part = tuple((label, sample.labels.get(label) or NO_VALUE) for label in ratio.labels)
-        key = (sample.labels.get("revision", ""), part)
-        if key in table:
-            labels = ", ".join(f"{name}={value!r}" for name, value in sorted(sample.labels.items()))
-            return MetricsUnavailable(
-                f"metric {ratio.metric}: Prometheus gave several series for one revision and slice: {labels}"
-            )
-        table[key] = sample.value
-    return table
-
-
-def _slice_counts(asked: StageQueries, labels: tuple[str, ...], events: _Table, of: _Table) -> tuple[SliceCounts, int]:
-    parts = tuple(sorted({part for _, part in (*events, *of)})) if labels else (OVERALL,)
-    place = {part: row for row, part in enumerate(parts)}
-    columns = {asked.baseline: 0, asked.candidate: 1}
-    grids = np.zeros((2, len(parts), 2))
-    for grid, table in zip(grids, (events, of), strict=True):
-        for (revision, part), value in table.items():
-            if revision in columns:
-                grid[place[part], columns[revision]] = value
-    wrong = ~np.isfinite(grids) | (grids < 0)
-    # One bad counter takes out the other: without its numerator a denominator would count as no events.
-    grids[:, wrong.any(axis=0)] = 0.0
-    excess = grids[0] > grids[1]
-    grids[0] = np.minimum(grids[0], grids[1])
-    return SliceCounts(slices=parts, events=grids[0], of=grids[1]), int(wrong.sum() + excess.sum())
+    Copies of all requests are assumed of a shadow whose share is not known: it is what shadows are for.
+    """
+    percent = window.percent
+    match window.kind:
+        case "shadow":
+            return seconds, seconds * (100 if percent is None else percent) / 100
+        case "canary":
+            return None if percent is None else (seconds * (100 - percent) / 100, seconds * percent / 100)
+        case _:
+            return 0.0, seconds

@@ -1,0 +1,296 @@
+"""
+What Prometheus' answers mean: counts of a stage.
+
+An answer without a slice label is the slice ``(none)``. An absent numerator is 0 events; an absent denominator is no
+traffic. A value that is no count (NaN, infinite, negative) takes its arm of that slice out; more events than there
+can be are cut; both are counted as bad samples.
+
+A classic histogram comes as cumulative counts by bound. They may fall by a rounding error, which is repaired silently;
+if they fall by more, they are repaired and counted as bad. Without the bound +Inf nobody knows how many observations
+there were: that arm of the slice is out. An arm that has both classic and native histograms is read by the classic.
+
+No events of a rate may mean that all is well or that nobody counts. So an arm has time in which events could happen
+only when it is seen to have traffic by another metric, or when events did happen.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrelease.core.bins import Buckets, bin_counts
+from modelrelease.core.counts import (
+    OVERALL,
+    OVERALL_DIMENSION,
+    BinCounts,
+    FloatArray,
+    MetricsUnavailable,
+    Slice,
+    SliceCounts,
+    StageCounts,
+)
+from modelrelease.core.queries import (
+    BOUND,
+    HistogramQueries,
+    MetricQueries,
+    Query,
+    RateQueries,
+    RatioQueries,
+    StageQueries,
+)
+
+NO_VALUE: Final = "(none)"
+"""Value of a slice label that a series does not have."""
+
+STALE_INTERVALS: Final = 2
+"""Scrape intervals after which the newest sample is too old to judge on."""
+
+_ROUNDING: Final = 1e-9
+"""Fall of a cumulative count, relative to all observations, that is a rounding error."""
+
+BoolArray = NDArray[np.bool_]
+
+Bucket = tuple[float, float, float]
+"""Left edge, right edge and observations of one bucket of a histogram."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """
+    One element of an instant vector.
+
+    Attributes:
+        labels: Names and values.
+        value: The number; of a native histogram, all observations.
+        buckets: Of a native histogram, those that are not empty; None of a plain number.
+    """
+
+    labels: Mapping[str, str]
+    value: float
+    buckets: tuple[Bucket, ...] | None = None
+
+
+Vector = tuple[Sample, ...]
+Answers = Mapping[Query, Vector]
+
+
+def stale(asked: StageQueries, counts: StageCounts, answer: Vector, interval: timedelta) -> MetricsUnavailable | None:
+    """
+    Return why the newest sample is too old, given scrapes every *interval*; None when all is well.
+
+    A stage without any counts is not stale: nothing has been seen of it yet.
+    """
+    counted = [it.of for it in counts.counts.values()] + [it.of for it in counts.histograms.values()]
+    if asked.newest is None or not any(of.any() for of in counted):
+        return None
+    if not answer:
+        return MetricsUnavailable(f"Prometheus has no fresh samples of stage {asked.stage}: are the pods scraped?")
+    age = asked.until - max(sample.value for sample in answer)
+    if age <= STALE_INTERVALS * interval.total_seconds():
+        return None
+    return MetricsUnavailable(
+        f"the newest sample of stage {asked.stage} in Prometheus is {age:.0f} s old, "
+        f"with a scrape every {interval.total_seconds():g} s: is Prometheus behind, or are the pods not scraped?"
+    )
+
+
+def stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int] | MetricsUnavailable:
+    """Return the counts of a stage and how many samples were bad, or why the answers cannot be understood."""
+    try:
+        return _stage_counts(asked, answers)
+    except _Unclear as problem:
+        return MetricsUnavailable(str(problem))
+
+
+class _Unclear(Exception):  # noqa: N818 - reads as what it is
+    """An answer that cannot be understood, and why."""
+
+
+def _stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int]:
+    counts: dict[tuple[str, str], SliceCounts] = {}
+    rates: dict[tuple[str, str], SliceCounts] = {}
+    histograms: dict[tuple[str, str], BinCounts] = {}
+    bad = 0
+    for it in asked.metrics:
+        key = (it.metric, it.dimension)
+        match it:
+            case RatioQueries():
+                counts[key], worse = _ratio(asked, it, answers)
+            case RateQueries():
+                rates[key], worse = _rate(asked, it, answers)
+            case HistogramQueries():
+                histograms[key], worse = _histogram(asked, it, answers)
+        bad += worse
+    busy = _busy([*counts.items(), *histograms.items()])
+    stage = StageCounts(
+        stage=asked.stage,
+        kind=asked.kind,
+        seconds=asked.seconds,
+        counts=counts | {key: _where_busy(it, busy) for key, it in rates.items()},
+        histograms=histograms,
+        percent=asked.percent,
+    )
+    return stage, bad
+
+
+# Ratios and rates.
+
+_Table = Mapping[tuple[int, Slice], float]
+"""Values by column and slice."""
+
+
+def _ratio(asked: StageQueries, it: RatioQueries, answers: Answers) -> tuple[SliceCounts, int]:
+    parts, grids = _grids(it, [_counters(asked, it, answers[query]) for query in it.queries])
+    wrong = _no_count(grids)
+    # One bad counter takes out the other: without its numerator a denominator would count as no events.
+    events, of = np.where(wrong.any(axis=0), 0.0, grids)
+    excess = events > of
+    return SliceCounts(slices=parts, events=np.minimum(events, of), of=of), int(wrong.sum() + excess.sum())
+
+
+def _rate(asked: StageQueries, it: RateQueries, answers: Answers) -> tuple[SliceCounts, int]:
+    parts, (events,) = _grids(it, [_counters(asked, it, answers[it.events])])
+    wrong = _no_count(events)
+    possible = ~wrong & (np.array(it.seconds) > 0)
+    of = np.where(possible, it.seconds, 0.0)
+    return SliceCounts(slices=parts, events=np.where(possible, events, 0.0), of=of), int(wrong.sum())
+
+
+def _busy(counted: Iterable[tuple[tuple[str, str], SliceCounts | BinCounts]]) -> BoolArray:
+    """Return which columns have traffic, ``(2,)``, by what was counted by metric and dimension."""
+    overall = [it.of.sum(axis=0) > 0 for (_, dimension), it in counted if dimension == OVERALL_DIMENSION]
+    return np.asarray(np.any([np.zeros(2, dtype=bool), *overall], axis=0))
+
+
+def _where_busy(rate: SliceCounts, busy: BoolArray) -> SliceCounts:
+    there = busy | (rate.events.sum(axis=0) > 0)
+    return SliceCounts(slices=rate.slices, events=rate.events, of=np.where(there, rate.of, 0.0))
+
+
+def _counters(asked: StageQueries, it: MetricQueries, vector: Vector) -> _Table:
+    table = {}
+    for column, part, sample in _known(asked, it, vector):
+        if sample.buckets is not None:
+            raise _Unclear(f"metric {it.metric}: Prometheus gave native histograms where a counter is wanted")
+        table[column, part] = sample.value
+    return table
+
+
+def _grids(it: MetricQueries, tables: Sequence[_Table]) -> tuple[tuple[Slice, ...], FloatArray]:
+    """Return the slices of any of *tables*, and each as a grid ``(n, 2)``."""
+    parts = _parts(it, (part for table in tables for _, part in table))
+    place = {part: row for row, part in enumerate(parts)}
+    grids = np.zeros((len(tables), len(parts), 2))
+    for grid, table in zip(grids, tables, strict=True):
+        for (column, part), value in table.items():
+            grid[place[part], column] = value
+    return parts, grids
+
+
+def _no_count(values: FloatArray) -> BoolArray:
+    return ~np.isfinite(values) | (values < 0)
+
+
+# Histograms.
+
+_Rows = dict[tuple[int, Slice], list[Bucket]]
+"""Buckets by column and slice."""
+
+
+def _histogram(asked: StageQueries, it: HistogramQueries, answers: Answers) -> tuple[BinCounts, int]:
+    classic, bad = _classic(asked, it, answers[it.classic])
+    served = {column for (column, _), buckets in classic.items() if any(count > 0 for *_, count in buckets)}
+    others = [sample for sample in _known(asked, it, answers[it.native]) if sample[0] not in served]
+    native, worse = _native(it, others)
+    rows = classic | native
+    parts = _parts(it, (part for _, part in rows))
+    place = {part: row for row, part in enumerate(parts)}
+    flat = [(place[part], column, *bucket) for (column, part), buckets in rows.items() for bucket in buckets]
+    row, column, left, right, count = np.array(flat, dtype=float).reshape(-1, 5).T
+    buckets = Buckets(row.astype(np.intp), column.astype(np.intp), left, right, count)
+    return bin_counts(parts, buckets), bad + worse
+
+
+def _classic(asked: StageQueries, it: HistogramQueries, vector: Vector) -> tuple[_Rows, int]:
+    """Return the buckets of classic histograms and how many samples were bad."""
+    cumulative: dict[tuple[int, Slice], dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for column, part, sample in _known(asked, it, vector, BOUND):
+        # One bound may be written in several ways ("1", "1.0") by pods of several versions.
+        cumulative[column, part][_bound(it, sample)] += sample.value
+    rows: _Rows = {}
+    bad = 0
+    for key, counts in cumulative.items():
+        rows[key], worse = _apart(counts)
+        bad += worse
+    return rows, bad
+
+
+def _bound(it: HistogramQueries, sample: Sample) -> float:
+    text = sample.labels.get(BOUND, "")
+    try:
+        bound = float(text)
+    except ValueError:
+        bound = math.nan
+    if math.isnan(bound):
+        raise _Unclear(f"metric {it.metric}: Prometheus gave a bucket with the bound {BOUND}={text!r}, which is none")
+    return bound
+
+
+def _apart(cumulative: Mapping[float, float]) -> tuple[list[Bucket], int]:
+    """Return the buckets of one histogram, given by bound how much lies at or below it, and how much of it is bad."""
+    bounds = sorted(cumulative)
+    values = np.array([cumulative[bound] for bound in bounds])
+    wrong = int(_no_count(values).sum())
+    if wrong or not math.isinf(bounds[-1]):
+        return [], max(wrong, 1)
+    rising = np.maximum.accumulate(values)
+    fell = bool((rising - values > _ROUNDING * rising[-1]).any())
+    counts = np.diff(rising, prepend=0.0).tolist()
+    return list(zip([-math.inf, *bounds[:-1]], bounds, counts, strict=True)), int(fell)
+
+
+def _native(it: HistogramQueries, samples: Iterable[tuple[int, Slice, Sample]]) -> tuple[_Rows, int]:
+    """Return the buckets of native histograms and how many samples were bad."""
+    rows: _Rows = {}
+    bad = 0
+    for column, part, sample in samples:
+        if sample.buckets is None:
+            raise _Unclear(f"metric {it.metric}: Prometheus gave plain numbers where a histogram is wanted")
+        wrong = any(not math.isfinite(count) or count < 0 for *_, count in sample.buckets)
+        rows[column, part] = [] if wrong else list(sample.buckets)
+        bad += wrong
+    return rows, bad
+
+
+# Columns and slices.
+
+
+def _known(asked: StageQueries, it: MetricQueries, vector: Vector, *more: str) -> Iterator[tuple[int, Slice, Sample]]:
+    """
+    Yield column, slice and sample of every series of *vector* that belongs to a column.
+
+    *more* are labels that may tell several series of one column and slice apart.
+    """
+    columns = {name: column for column, name in enumerate(asked.columns) if name is not None}
+    seen = set()
+    for sample in vector:
+        column = columns.get(sample.labels.get(asked.label, ""))
+        if column is None:
+            continue
+        part = tuple((label, sample.labels.get(label) or NO_VALUE) for label in it.labels)
+        key = (column, part, *(sample.labels.get(label) for label in more))
+        if key in seen:
+            labels = ", ".join(f"{name}={value!r}" for name, value in sorted(sample.labels.items()))
+            raise _Unclear(f"metric {it.metric}: Prometheus gave several series for one revision and slice: {labels}")
+        seen.add(key)
+        yield column, part, sample
+
+
+def _parts(it: MetricQueries, seen: Iterable[Slice]) -> tuple[Slice, ...]:
+    """Return the slices of a dimension, sorted; all traffic is there even when there is none."""
+    return tuple(sorted(set(seen))) if it.labels else (OVERALL,)
