@@ -51,10 +51,18 @@ class PrometheusServer:
         url: ``http://127.0.0.1:PORT``, the same after an outage.
     """
 
-    def __init__(self, binary: Path, targets: Sequence[Target] = (), *, scrape_interval: float = 1.0) -> None:
-        """Prepare files and a port for *binary*; *scrape_interval* in seconds."""
+    def __init__(
+        self,
+        binary: Path,
+        targets: Sequence[Target] = (),
+        *,
+        scrape_interval: float = 1.0,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Prepare files and a port for *binary*; *scrape_interval* in seconds, *options* of the scrape job."""
         self._binary = binary
         self._scrape_interval = scrape_interval
+        self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="modelrelease-prometheus-"))
         self._config = self._folder / "prometheus.json"
         self._port = free_port(_HOST)
@@ -139,7 +147,7 @@ class PrometheusServer:
 
     def _write(self, targets: Sequence[Target]) -> None:
         self._addresses = {target.address for target in targets}
-        self._config.write_text(config(targets, scrape_interval=self._scrape_interval))
+        self._config.write_text(config(targets, scrape_interval=self._scrape_interval, options=self._options))
 
     def _wait_for_targets(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
@@ -165,8 +173,8 @@ class PrometheusServer:
             return False
 
 
-def config(targets: Sequence[Target], *, scrape_interval: float) -> str:
-    """Return a Prometheus configuration (JSON, which is YAML); *scrape_interval* in seconds."""
+def config(targets: Sequence[Target], *, scrape_interval: float, options: Mapping[str, Any] | None = None) -> str:
+    """Return a Prometheus configuration (JSON, which is YAML); *scrape_interval* in seconds, *options* of the job."""
     every = f"{round(scrape_interval * 1000)}ms"
     return json.dumps(
         {
@@ -174,6 +182,7 @@ def config(targets: Sequence[Target], *, scrape_interval: float) -> str:
             "scrape_configs": [
                 {
                     "job_name": "targets",
+                    **(options or {}),
                     "static_configs": [
                         {"targets": [target.address], "labels": dict(target.labels)} for target in targets
                     ],

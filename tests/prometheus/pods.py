@@ -1,12 +1,13 @@
 """Model servers reduced to their counters, on loopback, and what they truly counted."""
 
 import threading
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from e2e.cluster.prometheus import Target
+from tests.prometheus import exposition
 
 NAMESPACE = "fraud"
 RELEASE = "radar"
@@ -14,11 +15,12 @@ RELEASE = "radar"
 
 class Pod:
     """
-    One scrape target with ``d_total{country, decision}``.
+    One scrape target with ``d_total{country, decision}`` and the histogram ``d_seconds{country}``.
 
     Attributes:
         revision: The arm that it belongs to.
         counters: Values by (country, decision); country "" leaves the label out.
+        latencies: Observations by country and value.
         down: Whether a scrape fails.
         scrapes: How often it was scraped.
     """
@@ -26,6 +28,7 @@ class Pod:
     def __init__(self, revision: str) -> None:
         self.revision = revision
         self.counters: Counter[tuple[str, str]] = Counter()
+        self.latencies: defaultdict[str, Counter[float]] = defaultdict(Counter)
         self.down = False
         self.scrapes = 0
         self._lock = threading.Lock()
@@ -37,29 +40,30 @@ class Pod:
         labels = {"namespace": NAMESPACE, "release": RELEASE, "revision": self.revision}
         return Target(f"127.0.0.1:{self._server.server_port}", labels)
 
-    def count(self, country: str, *, block: int, allow: int) -> None:
-        """Decide that many requests."""
+    def count(self, country: str, *, block: int, allow: int, latencies: Mapping[float, int]) -> None:
+        """Decide that many requests, which took that long."""
         with self._lock:
             self.counters[country, "block"] += block
             self.counters[country, "allow"] += allow
+            self.latencies[country].update(latencies)
 
     def restart(self) -> None:
         """Forget all counts, as a container does that crashes."""
         with self._lock:
             self.counters.clear()
+            self.latencies.clear()
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
-    def _page(self) -> bytes:
+    def _page(self, accepted: str) -> tuple[str, bytes]:
+        """Return type and content, as a client library chooses them."""
         with self._lock:
             self.scrapes += 1
-            lines = ["# TYPE d_total counter"]
-            for (country, decision), value in self.counters.items():
-                where = f'country="{country}",' if country else ""
-                lines.append(f'd_total{{{where}decision="{decision}"}} {value}')
-        return ("\n".join(lines) + "\n").encode()
+            if "io.prometheus.client.MetricFamily" in accepted:
+                return exposition.PROTOBUF, exposition.protobuf(self.counters, self.latencies)
+            return exposition.TEXT, exposition.text(self.counters, self.latencies)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         pod = self
@@ -69,9 +73,9 @@ class Pod:
                 if pod.down:
                     self.send_error(503)
                     return
-                page = pod._page()
+                kind, page = pod._page(self.headers.get("Accept", ""))
                 self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(page)))
                 self.end_headers()
                 self.wfile.write(page)

@@ -1,8 +1,9 @@
 """
 Counts read back from a real Prometheus equal what the exporters truly counted: births, resets, gaps, restarts.
 
-One story is told to both versions of Prometheus at once. Nothing is counted around the edges of a window, so that the
-truth does not depend on which side of an edge a scrape falls.
+One story is told at once to two versions of Prometheus, and to one that keeps native histograms: exponential ones, or
+its own of classic ones. Nothing is counted around the edges of a window, so that the truth does not depend on which
+side of an edge a scrape falls.
 """
 
 import asyncio
@@ -13,14 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from e2e.cluster import binaries, debian
 from e2e.cluster.prometheus import PrometheusServer
 from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
-from modelrelease.core.counts import MetricsUnavailable, StageCounts
+from modelrelease.core.counts import BinCounts, MetricsUnavailable, StageCounts
 from modelrelease.core.queries import StageWindow
 from tests.builders import a_release
+from tests.prometheus.exposition import BOUNDS
 from tests.prometheus.pods import Pod, pods
 
 pytestmark = pytest.mark.prometheus
@@ -29,10 +32,22 @@ SCRAPE = 0.5
 OLD, NEW = "aaaaaaa", "bbbbbbb"
 CONTRACT = {
     "slices": [{"name": "country", "labels": ["country"]}],
-    "metrics": [{"name": "block-rate", "ratio": {"events": 'd_total{decision="block"}', "of": "d_total"}}],
-    "clauses": [{"name": "steady", "metric": "block-rate", "per": ["country"], "within": "5%"}],
+    "metrics": [
+        {"name": "block-rate", "ratio": {"events": 'd_total{decision="block"}', "of": "d_total"}},
+        {"name": "blocks", "rate": {"events": 'd_total{decision="block"}'}},
+        {"name": "latency", "quantile": {"histogram": "d_seconds", "q": "0.99"}},
+    ],
+    "clauses": [
+        {"name": "steady", "metric": "block-rate", "per": ["country"], "within": "5%"},
+        {"name": "blocks", "metric": "blocks", "per": ["country"], "noWorse": "5%"},
+        {"name": "fast", "metric": "latency", "per": ["country"], "noWorse": "100%"},
+    ],
 }
+PERCENT = 10
 Truth = Counter[tuple[str, str, str]]
+
+SECONDS = {OLD: {"block": 1.9, "allow": 0.2}, NEW: {"block": 1.9, "allow": 0.5}}
+"""How long a decision takes; 0.5 is a bound of the buckets."""
 
 
 @dataclass
@@ -47,14 +62,16 @@ class Story:
         return self.truth[next(reversed(self.truth))]
 
     def decide(self, pod: Pod, country: str, *, block: int, allow: int) -> None:
-        pod.count(country, block=block, allow=allow)
+        takes = SECONDS[pod.revision]
+        latencies = {takes["block"]: block, takes["allow"]: allow}
+        pod.count(country, block=block, allow=allow, latencies={value: n for value, n in latencies.items() if n})
         if self.truth:
             self.now[pod.revision, country, "block"] += block
             self.now[pod.revision, country, "allow"] += allow
 
     def begin(self, stage: str) -> None:
         self._close()
-        self.windows.append(StageWindow(stage, "canary", datetime.now(UTC), datetime.now(UTC)))
+        self.windows.append(StageWindow(stage, "canary", datetime.now(UTC), datetime.now(UTC), PERCENT))
         self.truth[stage] = Counter()
 
     def end(self) -> None:
@@ -64,42 +81,50 @@ class Story:
         time.sleep(2.5 * SCRAPE)
         if self.windows:
             last = self.windows[-1]
-            self.windows[-1] = StageWindow(last.name, last.kind, last.start, datetime.now(UTC))
+            self.windows[-1] = StageWindow(last.name, last.kind, last.start, datetime.now(UTC), PERCENT)
 
 
-class Both:
-    """Both versions of Prometheus, told the same at the same time."""
+class Servers:
+    """Several Prometheus, told the same at the same time; *all* by name."""
 
     def __init__(self) -> None:
-        self.servers = {
-            "3": PrometheusServer(binaries.ensure("prometheus"), scrape_interval=SCRAPE),
+        newest = binaries.ensure("prometheus")
+        self.all = {
+            "3": PrometheusServer(newest, scrape_interval=SCRAPE),
             "2": PrometheusServer(debian.prometheus(), scrape_interval=SCRAPE),
+            "3, native": PrometheusServer(newest, scrape_interval=SCRAPE, options={"scrape_native_histograms": True}),
+            "3, converting": PrometheusServer(
+                newest,
+                scrape_interval=SCRAPE,
+                options={"scrape_native_histograms": True, "scrape_protocols": ["PrometheusText0.0.4"]}
+                | {"convert_classic_histograms_to_nhcb": True},
+            ),
         }
         # The servers end with the thread that started them, so the threads live as long as this.
-        self._pool = ThreadPoolExecutor(len(self.servers))
+        self._pool = ThreadPoolExecutor(len(self.all))
 
     def each(self, what: str, *args: object) -> None:
-        list(self._pool.map(lambda server: getattr(server, what)(*args), self.servers.values()))
+        list(self._pool.map(lambda server: getattr(server, what)(*args), self.all.values()))
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[Story, Both]]:
+def told() -> Iterator[tuple[Story, Servers]]:
     """Tell the story."""
-    story, both = Story(), Both()
+    story, servers = Story(), Servers()
     with pods(OLD, OLD, NEW, NEW) as (old_1, old_2, new_1, new_2):
         try:
             for pod in (old_1, old_2):
                 story.decide(pod, "FR", block=5_000, allow=50_000)
                 story.decide(pod, "DE", block=70, allow=800)
-            both.each("start")
-            both.each("set_targets", [old_1.target, old_2.target])
+            servers.each("start")
+            servers.each("set_targets", [old_1.target, old_2.target])
             time.sleep(2 * SCRAPE)
 
             story.begin("shadow")
             for pod in (new_1, new_2):
                 story.decide(pod, "FR", block=400, allow=3_600)
                 story.decide(pod, "DE", block=3, allow=0)  # rare: happened before the first scrape, never again
-            both.each("set_targets", [pod.target for pod in (old_1, old_2, new_1, new_2)])
+            servers.each("set_targets", [pod.target for pod in (old_1, old_2, new_1, new_2)])
             _traffic(story, [old_1, old_2, new_1, new_2], rounds=6)
             _gap(story, new_1)
             _crash(story, old_2)
@@ -108,16 +133,16 @@ def told() -> Iterator[tuple[Story, Both]]:
             story.decide(new_2, "", block=2, allow=5)  # a series without the slice's label, born near the end
 
             story.begin("canary")
-            both.each("stop")
+            servers.each("stop")
             _traffic(story, [old_1, old_2, new_1, new_2], rounds=3)
-            both.each("start")
+            servers.each("start")
             _crash(story, old_1)
             _traffic(story, [old_1, new_1], rounds=3)
             story.decide(old_1, "US", block=1, allow=0)  # one event, one or two samples
             story.end()
-            yield story, both
+            yield story, servers
         finally:
-            both.each("close")
+            servers.each("close")
 
 
 def _traffic(story: Story, running: list[Pod], *, rounds: int) -> None:
@@ -148,13 +173,13 @@ def _crash(story: Story, pod: Pod, *, seen_down: bool = True) -> None:
     time.sleep(2.2 * SCRAPE)
 
 
-@pytest.fixture(params=["3", "2"])
-def server(request: pytest.FixtureRequest, told: tuple[Story, Both]) -> PrometheusServer:
-    return told[1].servers[request.param]
+@pytest.fixture(params=["3", "2", "3, native", "3, converting"])
+def server(request: pytest.FixtureRequest, told: tuple[Story, Servers]) -> PrometheusServer:
+    return told[1].all[request.param]
 
 
 @pytest.fixture
-def evidence(told: tuple[Story, Both], server: PrometheusServer) -> tuple[StageCounts, ...]:
+def evidence(told: tuple[Story, Servers], server: PrometheusServer) -> tuple[StageCounts, ...]:
     reader = PrometheusReader(PrometheusSettings(url=server.url, scrape_interval=timedelta(seconds=SCRAPE)))
     evidence = asyncio.run(reader.read(a_release(contract=CONTRACT), told[0].windows, OLD, NEW))
     reader.close()
@@ -174,11 +199,52 @@ def as_truth(stage: StageCounts) -> Truth:
     return read
 
 
-@pytest.mark.parametrize("index", [0, 1], ids=["births, gaps, crashes", "Prometheus restarts"])
+def true_bins(truth: Truth, read: BinCounts) -> np.ndarray:
+    """Return what the story tells in the bins that were *read*."""
+    rows = {"" if country == "(none)" else country: row for row, ((_, country),) in enumerate(read.slices)}
+    bins = np.zeros(read.bins.shape)
+    for (revision, country, decision), n in truth.items():
+        place = np.searchsorted(read.bounds, SECONDS[revision][decision], side="left")
+        bins[rows[country], place, (OLD, NEW).index(revision)] += n
+    return bins
+
+
+each_stage = pytest.mark.parametrize("index", [0, 1], ids=["births, gaps, crashes", "Prometheus restarts"])
+
+
+@each_stage
 def test_every_event_is_counted_once(told, evidence, index):
     """Slice by slice and arm by arm, to the event."""
     truth = told[0].truth[told[0].windows[index].name]
     assert +truth == +as_truth(evidence[index])
+
+
+@each_stage
+def test_every_observation_is_in_its_bin(told, evidence, index):
+    """Slice by slice and arm by arm, to the observation, in classic and in native histograms."""
+    truth = told[0].truth[told[0].windows[index].name]
+    read = evidence[index].histograms["latency", "country"]
+    assert true_bins(truth, read).tolist() == read.bins.tolist()
+    overall = evidence[index].histograms["latency", ""]
+    assert overall.bins[0].tolist() == read.bins.sum(axis=0).tolist()
+
+
+def test_classic_histograms_have_all_their_bounds(evidence, request):
+    """Also where nobody has observed anything; a native histogram tells only of buckets with observations."""
+    bounds = evidence[0].histograms["latency", ""].bounds
+    native = any(name in request.node.callspec.id for name in ("native", "converting"))
+    assert native or list(BOUNDS) == bounds.tolist()
+    assert {1.0, 2.5} <= set(bounds) or "native" in request.node.callspec.id
+    assert 0.5 in bounds
+
+
+@each_stage
+def test_a_rate_is_counted_against_its_share_of_the_time(told, evidence, index):
+    """Nine tenths of the traffic went to the baseline."""
+    rate, ratio = (evidence[index].counts[metric, "country"] for metric in ("blocks", "block-rate"))
+    assert rate.events.sum(axis=0).tolist() == ratio.events.sum(axis=0).tolist()
+    shares = [1 - PERCENT / 100, PERCENT / 100]
+    assert rate.of[0] == pytest.approx([evidence[index].seconds * share for share in shares])
 
 
 @pytest.mark.parametrize("index", [0, 1])
