@@ -67,11 +67,20 @@ def is_healthy(request: BaseHTTPRequestHandler, query: str) -> None:
     says(healthy(query))(request, query)
 
 
+def is_quiet(request: BaseHTTPRequestHandler, query: str) -> None:
+    """Tell of a baseline without history, and with one pod."""
+    matrix = {"status": "success", "data": {"resultType": "matrix", "result": []}}
+    says(vector(({"instance": "a:1"}, "1")) if query.startswith("group by") else matrix)(request, query)
+
+
 class Server:
-    """Answers as ``reply`` says, and remembers the questions: path, parameters, headers."""
+    """
+    Answers as ``reply`` says, and ``noise`` what is asked about noise alone; remembers path, parameters, headers.
+    """
 
     def __init__(self) -> None:
         self.reply: Reply = is_healthy
+        self.noise: Reply = is_quiet
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.most_at_once = 0
         self._at_once = 0
@@ -96,8 +105,10 @@ class Server:
                     server.asked.append((url.path, parameters, dict(self.headers)))
                     server._at_once += 1
                     server.most_at_once = max(server.most_at_once, server._at_once)
+                query = parameters.get("query", "")
+                about_noise = url.path.endswith("/query_range") or query.startswith("group by (instance)")
                 try:
-                    server.reply(self, parameters.get("query", ""))
+                    (server.noise if about_noise else server.reply)(self, query)
                 except (BrokenPipeError, ConnectionResetError):
                     pass
                 finally:
@@ -137,8 +148,8 @@ async def test_counts_of_every_question_are_read(server, read):
     (stage,) = await read()
     assert [[10, 10]] == stage.counts["block-rate", "country"].events.tolist()
     assert [[100, 100]] == stage.counts["block-rate", "country"].of.tolist()
-    questions = [parameters["query"] for _, parameters, _ in server.asked]
-    assert len(set(questions)) == len(questions) == 7
+    questions = [parameters["query"] for path, parameters, _ in server.asked if path == "/api/v1/query"]
+    assert len(set(questions)) == len(questions) == 7 + 1
     path, parameters, _ = server.asked[0]
     assert ("/api/v1/query", f"{NOW.timestamp():.3f}", "8s") == (path, parameters["time"], parameters["timeout"])
 
@@ -350,9 +361,150 @@ async def test_finished_stages_are_read_once(server):
     asked = len(server.asked)
     second = await reader.read(a_release(), (*WINDOWS, later), "old", "new")
     reader.close()
-    assert (6 + 7, 7) == (asked, len(server.asked) - asked)
+    about_noise = 6 + 1
+    assert (6 + 7 + about_noise, 7) == (asked, len(server.asked) - asked)
     assert ["shadow", "canary"] == [stage.stage for stage in second]
     assert first[0] is second[0]
+
+
+# What the baseline tells of noise.
+
+
+def matrix(*values: tuple[dict[str, str], list[float]], first: float = 0, step: float = 10) -> dict[str, Any]:
+    """Return an answer with a history of each series."""
+    result = [
+        {"metric": labels, "values": [[first + step * index, str(value)] for index, value in enumerate(series)]}
+        for labels, series in values
+    ]
+    return {"status": "success", "data": {"resultType": "matrix", "result": result}}
+
+
+def bursty(request: BaseHTTPRequestHandler, query: str) -> None:
+    """Tell of two pods whose rate of blocks jumps between 10 and 30 % from step to step; of errors there were none."""
+    if query.startswith("group by"):
+        says(vector(({"instance": "a:1"}, "1"), ({"instance": "b:1"}, "1")))(request, query)
+        return
+    parameters = parse_qs(urlsplit(request.path).query)
+    first, last, step = (float(parameters[name][0].removesuffix("s")) for name in ("start", "end", "step"))
+    moments = range(int((last - first) / step) + 1)
+    blocks = [(10 if moment % 2 else 30) for moment in moments]
+    events = 'decision="block"' in query.split(" - ", maxsplit=1)[0]
+    if "r_total" in query:
+        says(matrix())(request, query)
+        return
+    says(matrix(({"country": "FR"}, blocks if events else [100] * len(blocks)), first=first, step=step))(request, query)
+
+
+def halved(request: BaseHTTPRequestHandler, query: str) -> None:
+    """Tell of 30 blocks in the first half of the pods, of 10 in the second; else be healthy."""
+    if "modelrelease_half" not in query:
+        is_healthy(request, query)
+        return
+    counts = (30, 10) if "decision=" in query else (50, 50)
+    halves = zip(("first", "second", ""), (*counts, 7), strict=True)
+    labels = {"country": "FR"} if "(modelrelease_half, country)" in query else {}
+    says(vector(*(({"modelrelease_half": half, **labels}, str(value)) for half, value in halves)))(request, query)
+
+
+async def test_the_baseline_tells_how_noisy_it_is(server, read):
+    """How much its rate jumps, and how its pods differ; a pod that is in neither half is not counted."""
+    server.reply, server.noise = halved, bursty
+    (stage,) = await read()
+    assert {"block-rate"} == set(stage.noise.design_effects)
+    # Each jump of 0.2 against the variance of a difference of two binomial rates at p = 0.2.
+    assert pytest.approx(0.2**2 / (0.2 * 0.8 * 2 / 100)) == stage.noise.design_effects["block-rate"]
+    halves = stage.noise.halves
+    assert ("shadow", "shadow", 660) == (halves.stage, halves.kind, halves.seconds)
+    assert {("block-rate", ""), ("block-rate", "country")} == set(halves.counts), "a limit is compared with nothing"
+    assert [[30, 10]] == halves.counts["block-rate", "country"].events.tolist()
+    assert [[50, 50]] == halves.counts["block-rate", ""].of.tolist()
+
+
+async def test_history_is_asked_for_by_range(server, read):
+    await read()
+    asked = [parameters for path, parameters, _ in server.asked if path == "/api/v1/query_range"]
+    assert 6 == len({parameters["query"] for parameters in asked})
+    times = {(it["start"], it["end"], it["step"], it["timeout"]) for it in asked}
+    assert {(f"{NOW.timestamp() - 650:.0f}", f"{NOW.timestamp():.0f}", "10s", "8s")} == times
+
+
+async def test_a_single_pod_has_no_halves(server, read):
+    (stage,) = await read()
+    assert ({}, None) == (stage.noise.design_effects, stage.noise.halves)
+
+
+async def test_without_a_baseline_there_is_no_noise(server):
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    (stage,) = await reader.read(a_release(), WINDOWS, None, "new")
+    reader.close()
+    assert stage.noise is None
+    assert 7 == len(server.asked)
+
+
+async def test_noise_is_known_of_the_current_stage_only(server, read):
+    server.reply = lambda request, query: says(
+        vector(({}, str(NOW.timestamp() + 1))) if "timestamp(" in query else healthy(query)
+    )(request, query)
+    first, second = await read((*WINDOWS, StageWindow("canary", "canary", NOW, NOW + timedelta(seconds=1))))
+    assert first.noise is None
+    assert second.noise is not None
+
+
+async def test_noise_is_read_twice_a_minute(server):
+    """By the time of the evidence, whichever way it goes; of each release and stage by itself."""
+    server.reply = lambda request, query: says(vector(({}, "1e12")) if "timestamp(" in query else healthy(query))(
+        request, query
+    )
+    reader = PrometheusReader(PrometheusSettings(server.url))
+
+    async def noise_asked(seconds: float, stage: str = "shadow", version: str = "2") -> int:
+        before = len(server.asked)
+        window = StageWindow(stage, "shadow", START, NOW + timedelta(seconds=seconds))
+        assert not isinstance(await reader.read(a_release(version), [window], "old", "new"), MetricsUnavailable)
+        return len(server.asked) - before - 7
+
+    assert [7, 0, 0, 7, 0, 0, 7] == [await noise_asked(at) for at in (0, 10, 29, 30, 59, 1, 0)]
+    assert 7 == await noise_asked(0, "shadow-2")
+    assert 0 == await noise_asked(0)
+    reader.close()
+
+
+@pytest.mark.parametrize("failing", ["offset 10s) >= 0", "group by (instance)", "modelrelease_half"])
+async def test_noise_that_cannot_be_read_is_no_evidence(server, read, failing):
+    """Never taken for a quiet baseline."""
+
+    def unless_failing(answer: Reply) -> Reply:
+        broken = says(b"no", status=500)
+        return lambda request, query: (broken if failing in query else answer)(request, query)
+
+    server.reply, server.noise = unless_failing(halved), unless_failing(bursty)
+    result = await read()
+    assert isinstance(result, MetricsUnavailable)
+    assert "answered 500" in result.message
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        {"metric": {}},
+        {"metric": {}, "values": [[0]]},
+        {"metric": {}, "values": [[0, "x"]]},
+        {"metric": {}, "values": [["+Inf", "1"]]},
+        {"metric": {}, "histograms": []},
+    ],
+)
+async def test_a_history_of_something_else_is_no_evidence(server, read, element):
+    server.noise = says({"status": "success", "data": {"resultType": "matrix", "result": [element]}})
+    result = await read()
+    assert isinstance(result, MetricsUnavailable)
+    assert "something other than a counter's history" in result.message
+
+
+async def test_an_instant_where_a_history_is_wanted_is_no_evidence(server, read):
+    server.noise = says(vector())
+    result = await read()
+    assert isinstance(result, MetricsUnavailable)
+    assert "gave a result of type 'vector', wanted is 'matrix'" in result.message
 
 
 async def test_questions_in_flight_are_capped(server, read):
@@ -391,7 +543,7 @@ async def test_a_failing_server_is_left_alone_for_a_while(server):
     server.reply = is_healthy
     count, result = await asked_while()
     reader.close()
-    assert 7 == count
+    assert 7 + 7 == count
     assert not isinstance(result, MetricsUnavailable)
 
 

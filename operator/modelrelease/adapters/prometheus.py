@@ -6,8 +6,8 @@ Asking Prometheus. What goes wrong is a value with a sentence for whoever is on 
 
 The library asks; it has no retries here (the next tick is the retry), and always a timeout. It would drop the warnings
 of an answer, so the session that it is given looks at the whole JSON first.
-Counts of finished stages do not change, so they are kept. A server that fails several times in a row is left alone for
-a while.
+Counts of finished stages do not change, so they are kept; what the baseline tells of noise is kept for a while. A
+server that fails several times in a row is left alone for a while.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ import random
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
@@ -33,7 +33,15 @@ from urllib3.util import Retry
 from modelrelease.api.parse import Release
 from modelrelease.core.answers import Bucket, Sample, Vector, stage_counts, stale
 from modelrelease.core.bins import aligned
-from modelrelease.core.counts import Evidence, MetricsUnavailable, StageCounts
+from modelrelease.core.counts import Evidence, MetricsUnavailable, Noise, StageCounts
+from modelrelease.core.noise import (
+    Matrix,
+    RangeQuery,
+    Series,
+    design_effects,
+    half_stage_queries,
+    noise_queries,
+)
 from modelrelease.core.queries import Query, StageQueries, StageWindow, stage_queries
 
 CONNECT_SECONDS: Final = 3.0
@@ -42,10 +50,18 @@ SERVER_SECONDS: Final = 8.0
 MOST_BYTES: Final = 10_000_000
 MOST_KEPT_ROWS: Final = 200_000
 
+NOISE_SECONDS: Final = 30.0
+"""How long what the baseline tells of noise is good for; by then, there is a little more history."""
+
 _FAILURES_TO_OPEN: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 _SHOWN: Final = 300
+
+_Question = TypeVar("_Question", Query, RangeQuery)
+_Answer = TypeVar("_Answer", Vector, Matrix)
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,8 @@ class PrometheusReader:
         self._settings = settings
         self._on_bad_sample = on_bad_sample
         self._breaker = _Breaker(clock=clock, jitter=jitter)
-        self._finished = _Finished()
+        self._finished: _Kept[StageQueries, StageCounts] = _Kept()
+        self._noises: _Kept[tuple[str, ...], tuple[float, Noise]] = _Kept()
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="prometheus")
         self._thread = threading.local()
 
@@ -105,9 +122,12 @@ class PrometheusReader:
             baseline: Revision of the first column; None at an initial release leaves it 0.
             candidate: Revision of the second column.
         """
-        asked = [stage_queries(release, it, baseline, candidate, lag=self._settings.lag) for it in windows]
+        lag = self._settings.lag
+        asked = [stage_queries(release, it, baseline, candidate, lag=lag) for it in windows]
         finished = {it: known for it in asked[:-1] if (known := self._finished.get(it))}
-        answers = await self._answers([it for it in asked if it not in finished])
+        newest = asked[-1].newest if asked else None
+        wanted = {query for it in asked if it not in finished for query in it.queries}
+        answers = await self._all(self._ask_now, wanted | ({newest} if newest else set()))
         if isinstance(answers, MetricsUnavailable):
             return answers
         evidence: list[StageCounts] = []
@@ -117,25 +137,62 @@ class PrometheusReader:
                 return counts
             evidence.append(counts)
         for it, counts in zip(asked[:-1], evidence[:-1], strict=True):
-            self._finished.put(it, counts)
-        if asked and (newest := asked[-1].newest):
-            problem = stale(asked[-1], evidence[-1], answers[newest], self._settings.scrape_interval)
-            if problem:
+            self._finished.put(it, counts, _rows(counts))
+        if newest:
+            if problem := stale(asked[-1], evidence[-1], answers[newest], self._settings.scrape_interval):
                 return problem
+            noise = await self._noise(release, windows[-1], baseline) if baseline is not None else None
+            if isinstance(noise, MetricsUnavailable):
+                return noise
+            evidence[-1] = replace(evidence[-1], noise=noise)
         return aligned(evidence)
 
     def close(self) -> None:
         """Let go of the threads; questions in flight end by their timeouts."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _answers(self, asked: Sequence[StageQueries]) -> dict[Query, Vector] | MetricsUnavailable:
+    async def _noise(self, release: Release, window: StageWindow, baseline: str) -> Noise | MetricsUnavailable:
+        """Return what *baseline* tells of noise now, or told a moment ago."""
+        lag, interval = self._settings.lag, self._settings.scrape_interval
+        asked = noise_queries(release, window, baseline, lag=lag, interval=interval)
+        known = self._noises.get(asked.about)
+        if known and abs(known[0] - asked.until) < NOISE_SECONDS:
+            return known[1]
+        history = await self._all(self._ask_history, asked.ranges)
+        if isinstance(history, MetricsUnavailable):
+            return history
+        halves = await self._halves(release, window, baseline, asked.pods) if asked.pods else None
+        if isinstance(halves, MetricsUnavailable):
+            return halves
+        noise = Noise(design_effects=design_effects(asked, history), halves=halves)
+        self._noises.put(asked.about, (asked.until, noise), _rows(halves) if halves else 1)
+        return noise
+
+    async def _halves(
+        self, release: Release, window: StageWindow, baseline: str, pods: Query
+    ) -> StageCounts | MetricsUnavailable | None:
+        """Return the counts of two halves of the baseline's pods; None when it has a single one."""
+        found = await self._all(self._ask_now, {pods})
+        if isinstance(found, MetricsUnavailable):
+            return found
+        asked = half_stage_queries(release, window, baseline, found[pods], lag=self._settings.lag)
+        if asked is None:
+            return None
+        answers = await self._all(self._ask_now, asked.queries)
+        if isinstance(answers, MetricsUnavailable):
+            return answers
+        understood = stage_counts(asked, answers)
+        # Samples that are no counts are told when the baseline is counted as a whole.
+        return understood if isinstance(understood, MetricsUnavailable) else aligned([understood[0]])[0]
+
+    async def _all(
+        self, ask: Callable[[_Question], _Answer | MetricsUnavailable], questions: Iterable[_Question]
+    ) -> dict[_Question, _Answer] | MetricsUnavailable:
         """Return the answer to every question, or the first thing that went wrong."""
-        distinct = {query for it in asked for query in it.queries}
-        distinct |= {newest for it in asked[-1:] if (newest := it.newest)}
-        queries = sorted(distinct, key=lambda query: (query.at, query.text))
+        queries = sorted(questions, key=lambda query: query.text)
         loop = asyncio.get_running_loop()
-        answers = await asyncio.gather(*(loop.run_in_executor(self._pool, self._ask, query) for query in queries))
-        answered: dict[Query, Vector] = {}
+        answers = await asyncio.gather(*(loop.run_in_executor(self._pool, ask, query) for query in queries))
+        answered: dict[_Question, _Answer] = {}
         for query, answer in zip(queries, answers, strict=True):
             if isinstance(answer, MetricsUnavailable):
                 return answer
@@ -153,13 +210,32 @@ class PrometheusReader:
 
     # In a thread of the pool.
 
-    def _ask(self, query: Query) -> Vector | MetricsUnavailable:
+    def _ask_now(self, query: Query) -> Vector | MetricsUnavailable:
+        parameters = {"time": f"{query.at / 1000:.3f}", "timeout": f"{SERVER_SECONDS:g}s"}
+
+        def ask() -> Vector:
+            result = self._connection().custom_query(query.text, params=parameters)
+            return tuple(_sample(element) for element in result)
+
+        return self._asked(ask)
+
+    def _ask_history(self, query: RangeQuery) -> Matrix | MetricsUnavailable:
+        first, last = (datetime.fromtimestamp(moment, UTC) for moment in (query.start, query.end))
+        parameters = {"timeout": f"{SERVER_SECONDS:g}s"}
+
+        def ask() -> Matrix:
+            result = self._connection().custom_query_range(
+                query.text, start_time=first, end_time=last, step=f"{query.step}s", params=parameters
+            )
+            return tuple(_series(element) for element in result)
+
+        return self._asked(ask)
+
+    def _asked(self, ask: Callable[[], _Answer]) -> _Answer | MetricsUnavailable:
         if message := self._breaker.refuses():
             return MetricsUnavailable(f"Prometheus at {self._settings.url} {message}")
-        parameters = {"time": f"{query.at / 1000:.3f}", "timeout": f"{SERVER_SECONDS:g}s"}
         try:
-            result = self._connection().custom_query(query.text, params=parameters)
-            vector = tuple(_sample(element) for element in result)
+            answer = ask()
         except _Unusable as error:
             return self._failed(str(error), counts=error.servers_fault)
         except requests.exceptions.RequestException as error:
@@ -167,7 +243,7 @@ class PrometheusReader:
         except (PrometheusApiClientException, HTTPError, OSError, ValueError) as error:
             return self._failed(f"cannot be asked: {error}", counts=False)
         self._breaker.succeeded()
-        return vector
+        return answer
 
     def _failed(self, message: str, *, counts: bool) -> MetricsUnavailable:
         if counts:
@@ -208,6 +284,20 @@ def _sample(element: dict[str, Any]) -> Sample:
 def _bucket(element: list[Any]) -> Bucket:
     _, left, right, count = element  # The first says to which bucket the edges belong.
     return float(left), float(right), float(count)
+
+
+def _series(element: dict[str, Any]) -> Series:
+    """
+    Return one element of a matrix.
+
+    Raises:
+        _Unusable: It has something other than numbers.
+    """
+    try:
+        values = {round(float(moment)): float(value) for moment, value in element["values"]}
+        return Series(labels=element["metric"], values=values)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _Unusable(f"gave something other than a counter's history: {str(element)[:_SHOWN]}") from error
 
 
 def _reason(error: requests.exceptions.RequestException) -> str:
@@ -262,7 +352,7 @@ class _CarefulSession(requests.Session):
 
     def request(self, method: str, url: str | bytes, **kwargs: Any) -> requests.Response:  # type: ignore[override]  # noqa: ANN401 - as requests has it
         """
-        Return the answer if it is a whole instant vector.
+        Return the answer if it is a whole instant vector, or matrix of a range query.
 
         Raises:
             _Unusable: It is anything else.
@@ -270,7 +360,7 @@ class _CarefulSession(requests.Session):
         deadline = time.monotonic() + CONNECT_SECONDS + READ_SECONDS
         with super().request(method, url, **{**kwargs, "stream": True, "allow_redirects": False}) as response:
             body = _bounded(response, deadline)
-        _check(response.status_code, body)
+        _check(response.status_code, body, wanted="matrix" if str(url).endswith("/query_range") else "vector")
         whole = requests.Response()
         whole.status_code = response.status_code
         whole.raw = io.BytesIO(body)
@@ -288,7 +378,7 @@ def _bounded(response: requests.Response, deadline: float) -> bytes:
     return bytes(body)
 
 
-def _check(status: int, body: bytes) -> None:
+def _check(status: int, body: bytes, *, wanted: str) -> None:
     broken = status >= 500 or status == 429
     try:
         answer = json.loads(body)
@@ -305,8 +395,8 @@ def _check(status: int, body: bytes) -> None:
         raise _Unusable(f"gave an answer that may be partial, with warnings: {str(warnings)[:_SHOWN]}")
     data = answer.get("data")
     kind, result = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (None, None)
-    if kind != "vector" or not isinstance(result, list):
-        raise _Unusable(f"gave a result of type {kind!r}, wanted is 'vector'")
+    if kind != wanted or not isinstance(result, list):
+        raise _Unusable(f"gave a result of type {kind!r}, wanted is {wanted!r}")
 
 
 # What is remembered between ticks.
@@ -352,27 +442,25 @@ class _Breaker:
 
 
 @dataclass(slots=True)
-class _Finished:
-    """Counts of finished stages by what was asked; the longest unused go first when there are too many rows."""
+class _Kept(Generic[_Key, _Value]):
+    """Values by what was asked; the longest unused go first when they have too many rows."""
 
-    _counts: OrderedDict[StageQueries, StageCounts] = field(default_factory=OrderedDict)
+    _values: OrderedDict[_Key, tuple[_Value, int]] = field(default_factory=OrderedDict)
     _rows: int = 0
 
-    def get(self, asked: StageQueries) -> StageCounts | None:
+    def get(self, key: _Key) -> _Value | None:
         """Return what was kept."""
-        if asked not in self._counts:
+        if key not in self._values:
             return None
-        self._counts.move_to_end(asked)
-        return self._counts[asked]
+        self._values.move_to_end(key)
+        return self._values[key][0]
 
-    def put(self, asked: StageQueries, counts: StageCounts) -> None:
-        """Keep *counts*."""
-        if asked in self._counts:
-            return
-        self._counts[asked] = counts
-        self._rows += _rows(counts)
+    def put(self, key: _Key, value: _Value, rows: int) -> None:
+        """Keep *value* in place of an earlier one."""
+        self._rows += rows - self._values.pop(key, (value, 0))[1]
+        self._values[key] = (value, rows)
         while self._rows > MOST_KEPT_ROWS:
-            self._rows -= _rows(self._counts.popitem(last=False)[1])
+            self._rows -= self._values.popitem(last=False)[1][1]
 
 
 def _rows(counts: StageCounts) -> int:

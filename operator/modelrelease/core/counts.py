@@ -109,7 +109,7 @@ class Noise:
         design_effects: How many requests tell no more than one, at least 1, by metric name; an absent metric has too
             little history to tell.
         halves: Counts of two halves of the baseline's pods, as if the second half were a candidate; None when the
-            baseline has a single pod.
+            baseline has a single pod, or nothing is compared with it.
     """
 
     design_effects: Mapping[str, float]

@@ -194,20 +194,11 @@ def stage_queries(
 def half_queries(
     release: Release, window: StageWindow, revision: str, pods: tuple[Sequence[str], Sequence[str]], *, lag: timedelta
 ) -> StageQueries | None:
-    """
-    Return what to ask about two halves of a revision's *pods* (their label ``instance``); None if there is nothing.
-
-    Only what is compared with a baseline is asked for: that two halves of it differ says nothing of a limit.
-    """
+    """Return what to ask about two halves of a revision's *pods* (label ``instance``); None if there is nothing."""
     until = window.end - lag
     frame = Frame.of(window.start, until)
     contract = release.spec.contract
-    compared = [clause for clause in contract.clauses if clause.needs_baseline]
-    pairs = [
-        (metric, dimension)
-        for metric, dimension in _judged(compared, window.kind)
-        if not isinstance(contract.metric(metric).measured, Rate)
-    ]
+    pairs = comparable(contract, window.kind)
     if frame is None or not pairs:
         return None
     halves = tuple("|".join(map(re.escape, half)) for half in pods)
@@ -231,18 +222,28 @@ def needed(contract: Contract, kind: str) -> tuple[tuple[str, str], ...]:
     Traffic is always counted, if only by the first metric that can: it has to be seen to flow, and a rate counts events
     without knowing whether there were any requests.
     """
-    pairs = _judged(contract.clauses, kind)
+    pairs = judged(contract.clauses, kind)
     counting = [metric.name for metric in contract.metrics if not metric.rate]
     if not {metric for metric, _ in pairs}.isdisjoint(counting):
         return pairs
     return (*pairs, (counting[0], OVERALL_DIMENSION))
 
 
-def _judged(clauses: Iterable[Clause], kind: str) -> tuple[tuple[str, str], ...]:
-    judged = [clause for clause in clauses if clause.judged_in(kind)]
-    return tuple(
-        dict.fromkeys((c.metric, dimension) for c in judged for dimension in (OVERALL_DIMENSION, *(c.per or ())))
-    )
+def comparable(contract: Contract, kind: str) -> tuple[tuple[str, str], ...]:
+    """
+    Return the (metric, dimension) pairs of which two halves of the baseline tell something in stages of this *kind*.
+
+    That is what is compared with the baseline. What half of the pods must be to have half of the traffic, a rate cannot
+    tell; and at full nobody is left on the baseline.
+    """
+    pairs = judged((clause for clause in contract.clauses if clause.needs_baseline), kind) if kind != "full" else ()
+    return tuple((metric, dimension) for metric, dimension in pairs if not contract.metric(metric).rate)
+
+
+def judged(clauses: Iterable[Clause], kind: str) -> tuple[tuple[str, str], ...]:
+    """Return the (metric, dimension) pairs that *clauses* judge in stages of this *kind*, each once."""
+    there = [clause for clause in clauses if clause.judged_in(kind)]
+    return tuple(dict.fromkeys((it.metric, name) for it in there for name in (OVERALL_DIMENSION, *(it.per or ()))))
 
 
 def arms(release: Release, *revisions: str) -> tuple[Matcher, ...]:
