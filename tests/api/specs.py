@@ -39,11 +39,19 @@ GOOD: Final[dict[str, Any]] = {
             "metrics": [
                 {"name": "block-rate", "ratio": {"events": 'd_total{decision="block"}', "of": "d_total"}},
                 {"name": "error-rate", "ratio": {"events": 'r_total{code=~"5.."}', "of": "r_total"}},
+                {"name": "latency", "better": "Lower", "quantile": {"histogram": "latency_seconds", "q": "0.99"}},
+                {"name": "score", "distribution": {"histogram": 'score{model="radar"}'}},
+                {"name": "fallbacks", "rate": {"events": "fallbacks_total"}},
             ],
             "clauses": [
                 {"name": "steady", "metric": "block-rate", "per": ["country"], "within": "5%"},
                 {"name": "errors", "metric": "error-rate", "atMost": "0.1%"},
                 {"name": "no-more-errors", "metric": "error-rate", "noWorse": "0.5pp"},
+                {"name": "fast", "metric": "latency", "noWorse": "10%"},
+                {"name": "never-slow", "metric": "latency", "per": ["country"], "atMost": "0.5"},
+                {"name": "same-scores", "metric": "score", "similar": {"psi": "0.2"}},
+                {"name": "few-fallbacks", "metric": "fallbacks", "atMost": "5"},
+                {"name": "steady-fallbacks", "metric": "fallbacks", "within": "20%"},
             ],
         },
         "stages": [
@@ -101,10 +109,16 @@ def changed(change: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-CLAUSE = "spec.contract.clauses[0]"
+CLAUSES = "spec.contract.clauses"
+METRICS = "spec.contract.metrics"
+CLAUSE = f"{CLAUSES}[0]"
+FAST, NEVER_SLOW, SAME_SCORES, FEW_FALLBACKS, STEADY_FALLBACKS = (f"{CLAUSES}[{index}]" for index in range(3, 8))
 STAGES = "spec.stages"
 EVENTS = "spec.contract.metrics[0].ratio.events"
 OF = "spec.contract.metrics[0].ratio.of"
+LATENCY = "spec.contract.metrics[2].quantile.histogram"
+SCORE = "spec.contract.metrics[3].distribution.histogram"
+FALLBACKS = "spec.contract.metrics[4].rate.events"
 CONTAINER = "spec.server.template.spec.containers[0]"
 SHADOW = {"name": "shadow", "shadow": {}}
 CANARY = {"name": "canary-5", "canary": {"percent": 5}}
@@ -132,6 +146,14 @@ BAD: Final[tuple[Bad, ...]] = (
         "'0s' is not longer than 0: write such as 30s"),
     Bad("a metrics deadline of nothing", {"spec.analysis.metricsDeadline": "0h0m"}, "spec.analysis.metricsDeadline",
         "'0h0m' is not longer than 0"),
+    Bad("a quantile in percent", {f"{METRICS}[2].quantile.q": "99%"}, f"{METRICS}[2].quantile.q",
+        "'99%' is not a quantile: write a decimal between 0 and 1, such as 0.99"),
+    Bad("the largest value", {f"{METRICS}[2].quantile.q": "1.0"}, f"{METRICS}[2].quantile.q",
+        "'1.0' is not a quantile"),
+    Bad("the smallest value", {f"{METRICS}[2].quantile.q": "0.00"}, f"{METRICS}[2].quantile.q",
+        "'0.00' is not a quantile"),
+    Bad("a distance in percent", {f"{SAME_SCORES}.similar.psi": "20%"}, f"{SAME_SCORES}.similar.psi",
+        "'20%' is not a decimal: write such as 0.2, no sign and no unit"),
     Bad("an error budget without %", {"spec.analysis.errorBudget": "0.01"}, "spec.analysis.errorBudget",
         "'0.01' is not a percentage: write a number and %"),
     Bad("a capitalised stage", {f"{STAGES}[3].name": "Completed"}, f"{STAGES}[3].name",
@@ -161,13 +183,16 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad("a misspelt verb", {f"{CLAUSE}.noworse": "5%"}, f"{CLAUSE}.noworse",
         f'unknown field "{CLAUSE}.noworse"', "'noworse' does not exist, allowed: name, metric, per, within", CLAUSE),
     Bad("a metric kind that does not exist", {"spec.contract.metrics[0].gauge": "g"}, "spec.contract.metrics[0].gauge",
-        'unknown field "spec.contract.metrics[0].gauge"', "'gauge' does not exist, allowed: name, better, ratio",
-        "spec.contract.metrics[0]"),
+        'unknown field "spec.contract.metrics[0].gauge"',
+        "'gauge' does not exist, allowed: name, better, ratio, quantile, distribution, rate", f"{METRICS}[0]"),
     Bad("no version", {"spec.model.version": ABSENT}, "spec.model.version", "Required value", "is required"),
     Bad("no traffic", {"spec.traffic": ABSENT}, "spec.traffic", "Required value", "is required"),
     Bad("no contract", {"spec.contract": ABSENT}, "spec.contract", "Required value", "is required"),
     Bad("no spec", {"spec": ABSENT}, "spec", "Required value", "is required"),
-    Bad("a metric without counters", {"spec.contract.metrics[0].ratio": ABSENT}, "spec.contract.metrics[0].ratio",
+    Bad("a ratio of nothing", {OF: ABSENT}, OF, "Required value", "is required"),
+    Bad("a quantile without saying which", {f"{METRICS}[2].quantile.q": ABSENT}, f"{METRICS}[2].quantile.q",
+        "Required value", "is required"),
+    Bad("a distance without a number", {f"{SAME_SCORES}.similar": {}}, f"{SAME_SCORES}.similar.psi",
         "Required value", "is required"),
     Bad("no Gateway", {"spec.traffic.gatewayAPI.parentRefs": []}, "spec.traffic.gatewayAPI.parentRefs",
         "should have at least 1 items", "[] is too short, at least 1 is allowed"),
@@ -229,16 +254,31 @@ BAD: Final[tuple[Bad, ...]] = (
         f"{STAGES}[3].deadline", "'6d23h' is shorter than the stage's bake, 1w"),
     # The contract.
     Bad("two verbs", {f"{CLAUSE}.noWorse": "5%"}, CLAUSE,
-        "has 2 verbs, allowed is exactly one of within, noWorse, improves, atMost, atLeast"),
+        "has 2 verbs, allowed is exactly one of within, noWorse, improves, atMost, atLeast, similar"),
+    Bad("a second verb for a distribution", {f"{SAME_SCORES}.within": "5%"}, SAME_SCORES, "has 2 verbs"),
     Bad("a verb that promises nothing", {f"{CLAUSE}.within": ABSENT, f"{CLAUSE}.improves": False},
         f"{CLAUSE}.improves", "false promises nothing, allowed is true"),
     Bad("no verb", {f"{CLAUSE}.within": ABSENT}, CLAUSE, "has 0 verbs, allowed is exactly one of within"),
-    Bad("a metric that does not exist", {f"{CLAUSE}.metric": "blockrate"}, "spec.contract.clauses",
-        'clauses ["steady"] judge metrics that do not exist, allowed: ["block-rate", "error-rate"]'),
+    Bad("a metric of no kind", {f"{METRICS}[0].ratio": ABSENT}, f"{METRICS}[0]",
+        "has 0 kinds, allowed is exactly one of ratio, quantile, distribution, rate"),
+    Bad("a metric of two kinds", {f"{METRICS}[0].rate": {"events": "d_total"}}, f"{METRICS}[0]", "has 2 kinds"),
+    Bad("nothing but rates", {METRICS: [{"name": "fallbacks", "rate": {"events": "fallbacks_total"}}],
+        CLAUSES: [{"name": "few-fallbacks", "metric": "fallbacks", "atMost": "5"}]}, METRICS,
+        "only rates, which do not tell how many requests there were: add a ratio, a quantile or a distribution"),
+    Bad("a metric that does not exist", {f"{CLAUSE}.metric": "blockrate"}, CLAUSES, 'clauses ["steady"] judge metrics '
+        'that do not exist, allowed: ["block-rate", "error-rate", "latency", "score", "fallbacks"]'),
+    Bad("the distance of two ratios", {f"{SAME_SCORES}.metric": "block-rate"}, CLAUSES,
+        'clauses ["same-scores"] judge by similar what is no distribution, allowed: ["score"]'),
+    Bad("a distribution that is no worse", {f"{FAST}.metric": "score"}, CLAUSES,
+        'clauses ["fast"] judge distributions without similar, their only verb: write such as similar: {psi: "0.2"}'),
+    Bad("a distribution that improves", {SAME_SCORES: {"name": "s", "metric": "score", "improves": True}}, CLAUSES,
+        'clauses ["s"] judge distributions without similar'),
+    Bad("no distance at all", {f"{SAME_SCORES}.similar.psi": "0.00"}, f"{SAME_SCORES}.similar.psi",
+        "'0.00' forbids every difference, which no two samples keep: write more than 0, such as 0.2"),
     Bad("a dimension that does not exist", {f"{CLAUSE}.per": ["region"]}, "spec.contract.clauses",
         'clauses ["steady"] judge per slices that do not exist, allowed: ["country", "market"]'),
     Bad("a dimension where there are none", {"spec.contract.slices": ABSENT}, "spec.contract.clauses",
-        'clauses ["steady"] judge per slices that do not exist, allowed: []'),
+        'clauses ["steady", "never-slow"] judge per slices that do not exist, allowed: []'),
     Bad("two clauses of one name", {f"{CLAUSE}.name": "errors"}, "spec.contract.clauses[1]", "Duplicate value",
         "duplicate value 'errors'"),
     Bad("two metrics of one name", {"spec.contract.metrics[1].name": "block-rate"}, "spec.contract.metrics[1]",
@@ -249,18 +289,55 @@ BAD: Final[tuple[Bad, ...]] = (
         "spec.contract.slices[1].labels[1]", "Duplicate value", "duplicate value 'country'"),
     Bad("per twice", {f"{CLAUSE}.per": ["country", "country"]}, f"{CLAUSE}.per[1]", "Duplicate value",
         "duplicate value 'country'"),
-    Bad("points against no baseline", {"spec.contract.clauses[1].atMost": "0.5pp"}, "spec.contract.clauses[1].atMost",
-        "'0.5pp' compares with a baseline, which atMost does not: write 0.1% or a decimal such as 0.001"),
-    Bad("points against no baseline, from below", {"spec.contract.clauses[1]": {"name": "e", "metric": "error-rate",
-        "atLeast": "1pp"}}, "spec.contract.clauses[1].atLeast", "'1pp' compares with a baseline, which atLeast"),
-    Bad("a share above all", {"spec.contract.clauses[1].atMost": "5"}, "spec.contract.clauses[1].atMost",
-        "'5' is more than a share of events can be: write at most 100% or 1, such as 5% or 0.05"),
-    Bad("a share above all, in percent", {"spec.contract.clauses[1]": {"name": "e", "metric": "error-rate",
-        "atLeast": "100.1%"}}, "spec.contract.clauses[1].atLeast", "'100.1%' is more than a share of events can be"),
-    Bad("a change above all", {f"{CLAUSE}.within": "5"}, f"{CLAUSE}.within",
-        "'5' is more than a share of events can change: write 5% (of the baseline), 0.5pp or 0.005"),
-    Bad("worse by more than all", {"spec.contract.clauses[2].noWorse": "101pp"}, "spec.contract.clauses[2].noWorse",
-        "'101pp' is more than a share of events can change"),
+    # What a margin means depends on the metric.
+    Bad("points against no baseline", {f"{CLAUSES}[1].atMost": "0.5pp"}, CLAUSES, 'clauses ["errors"] limit a ratio to '
+        '["0.5pp"]: write a share of events up to 100% or 1, such as 0.1% or 0.001'),
+    Bad("points against no baseline, from below", {f"{CLAUSES}[1]": {"name": "e", "metric": "error-rate",
+        "atLeast": "1pp"}}, CLAUSES, 'clauses ["e"] limit a ratio to ["1pp"]: write a share'),
+    Bad("a share above all", {f"{CLAUSES}[1].atMost": "5"}, CLAUSES, 'clauses ["errors"] limit a ratio to ["5"]'),
+    Bad("a share just above all", {f"{CLAUSES}[1].atMost": "1.0000000000001"}, CLAUSES, 'to ["1.0000000000001"]'),
+    Bad("a share above all, in percent", {f"{CLAUSES}[1]": {"name": "e", "metric": "error-rate",
+        "atLeast": "100.1%"}}, CLAUSES, 'clauses ["e"] limit a ratio to ["100.1%"]'),
+    Bad("a change above all", {f"{CLAUSE}.within": "5"}, CLAUSES, 'clauses ["steady"] let a ratio change by ["5"]: '
+        "write 5% (of the baseline), or a share of events up to 100pp or 1, such as 0.5pp or 0.005"),
+    Bad("worse by more than all", {f"{CLAUSES}[2].noWorse": "101pp"}, CLAUSES,
+        'clauses ["no-more-errors"] let a ratio change by ["101pp"]'),
+    Bad("several changes above all", {f"{CLAUSE}.within": "1000pp", f"{CLAUSES}[2].noWorse": "1.5"}, CLAUSES,
+        'clauses ["steady", "no-more-errors"] let a ratio change by ["1000pp", "1.5"]'),
+    Bad("points of a quantile", {f"{FAST}.noWorse": "10pp"}, CLAUSES, 'clauses ["fast"] let a quantile change by '
+        """["10pp"]: write 10% (of the baseline), or a decimal in the histogram's unit, such as 0.05"""),
+    Bad("a quantile within points", {FAST: {"name": "f", "metric": "latency", "within": "1pp"}}, CLAUSES,
+        'clauses ["f"] let a quantile change by ["1pp"]'),
+    Bad("a quantile below a percentage", {f"{NEVER_SLOW}.atMost": "10%"}, CLAUSES, 'clauses ["never-slow"] limit a '
+        """quantile to ["10%"]: write a decimal in the histogram's unit, such as 0.5"""),
+    Bad("a quantile above points", {NEVER_SLOW: {"name": "s", "metric": "latency", "atLeast": "1pp"}}, CLAUSES,
+        'clauses ["s"] limit a quantile to ["1pp"]'),
+    Bad("a rate that changes by events per second", {f"{STEADY_FALLBACKS}.within": "2"}, CLAUSES,
+        'clauses ["steady-fallbacks"] let a rate change by ["2"]: write 20% (of the baseline)'),
+    Bad("points of a rate", {STEADY_FALLBACKS: {"name": "r", "metric": "fallbacks", "noWorse": "2pp"}}, CLAUSES,
+        'clauses ["r"] let a rate change by ["2pp"]'),
+    Bad("a rate below a percentage", {f"{FEW_FALLBACKS}.atMost": "5%"}, CLAUSES,
+        'clauses ["few-fallbacks"] limit a rate to ["5%"]: write a decimal, events per second, such as 5'),
+    Bad("a rate above points", {FEW_FALLBACKS: {"name": "r", "metric": "fallbacks", "atLeast": "1pp"}}, CLAUSES,
+        'clauses ["r"] limit a rate to ["1pp"]'),
+    Bad("points assured of a quantile", {f"{FAST}.assure": {"overall": "5pp"}}, CLAUSES, 'clauses ["fast"] compare a '
+        """quantile with the baseline's and assure ["5pp"]: write none, or 10% (of the baseline), or a decimal in"""),
+    Bad("points assured of a quantile that improves", {FAST: {"name": "f", "metric": "latency", "improves": True,
+        "assure": {"overall": "5%", "slices": "50pp"}}}, CLAUSES, """with the baseline's and assure ["50pp"]"""),
+    Bad("a percentage assured of a limited quantile", {f"{NEVER_SLOW}.assure": {"overall": "none", "slices": "50%"}},
+        CLAUSES, """clauses ["never-slow"] limit a quantile and assure ["50%"]: write none, or a decimal in the """),
+    Bad("events per second assured of a change", {f"{STEADY_FALLBACKS}.assure": {"overall": "2", "slices": "2"}},
+        CLAUSES, """clauses ["steady-fallbacks"] compare a rate with the baseline's and assure ["2"]: write none, or """
+        "20% (of the baseline)"),
+    Bad("a percentage assured of a limited rate", {f"{FEW_FALLBACKS}.assure": {"slices": "50%"}}, CLAUSES,
+        'clauses ["few-fallbacks"] limit a rate and assure ["50%"]: write none, or a decimal, events per second'),
+    Bad("a percentage assured of a distance", {f"{SAME_SCORES}.assure": {"slices": "50%"}}, CLAUSES, 'clauses '
+        """["same-scores"] compare a distribution with the baseline's and assure ["50%"]: write none, or a"""),
+    Bad("a histogram by its buckets", {LATENCY: 'latency_seconds_bucket{route="/"}'}, LATENCY,
+        """'latency_seconds_bucket{route="/"}' names a series of a histogram and not the histogram: write it without """
+        "_bucket, _count or _sum"),
+    Bad("a histogram by its count", {SCORE: "score_count"}, SCORE, "'score_count' names a series of a histogram"),
+    Bad("a histogram by its sum", {LATENCY: "latency_seconds_sum "}, LATENCY, "'latency_seconds_sum ' names a series"),
     Bad("a change of nothing", {f"{CLAUSE}.within": "0.0%"}, f"{CLAUSE}.within",
         "'0.0%' forbids every change, which no new model keeps: write more than 0, such as 5%"),
     Bad("a cross with half a value", {"spec.contract.slices[1].expected": ["FR,web", "DE"]},
@@ -316,6 +393,13 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad("a selector of two metrics", {OF: '{__name__=~"d_total|r_total"}'}, OF, "does not name one", admitted=True),
     Bad("a selector that pins the revision", {EVENTS: 'd_total{revision="7f3c9b1"}'}, EVENTS,
         "matches the label revision, which the operator matches itself or which names slices", admitted=True),
+    Bad("a histogram by its buckets, as a label", {SCORE: '{__name__="score_bucket"}'}, SCORE,
+        """'{__name__="score_bucket"}' names a series of a histogram and not the histogram""", admitted=True),
+    Bad("a bucket of a histogram", {LATENCY: 'latency_seconds{le="0.5"}'}, LATENCY,
+        "matches the label le, which names the buckets, and all of them are needed: leave it out", admitted=True),
+    Bad("a histogram that does not parse", {SCORE: "score{"}, SCORE, "is not PromQL", admitted=True),
+    Bad("a rate of a rate", {FALLBACKS: "rate(fallbacks_total[5m])"}, FALLBACKS, "is a function call", admitted=True),
+    Bad("a histogram that pins a slice", {SCORE: 'score{country="FR"}'}, SCORE, "the label country", admitted=True),
     Bad("a selector that pins a slice", {OF: 'd_total{country="FR"}'}, OF, "matches the label country", admitted=True),
 )  # fmt: skip
 
@@ -344,7 +428,41 @@ FINE: Final[dict[str, dict[str, Any]]] = {
         {"name": "d", "metric": "block-rate", "atLeast": "0.05"},
         {"name": "e", "metric": "block-rate", "atMost": "100%"},
         {"name": "f", "metric": "block-rate", "atMost": "1"},
+        {"name": "g", "metric": "block-rate", "within": "0100.00pp"},
+        {"name": "h", "metric": "block-rate", "within": "01.0"},
+        {"name": "i", "metric": "block-rate", "atMost": "00.5", "assure": {"overall": "0.5pp", "slices": "50%"}},
     ]},
+    "every way to write a margin of a quantile": {CLAUSES: [
+        {"name": "a", "metric": "latency", "within": "250%", "assure": {"overall": "50%", "slices": "0.5"}},
+        {"name": "b", "metric": "latency", "noWorse": "200.5", "assure": {"overall": "none", "slices": "none"}},
+        {"name": "c", "metric": "latency", "improves": True, "assure": {"overall": "5%", "slices": "0.05"}},
+        {"name": "d", "metric": "latency", "atMost": "1500", "assure": {"overall": "2000", "slices": "2000"}},
+        {"name": "e", "metric": "latency", "atLeast": "0.001", "assure": {"slices": "none"}},
+    ]},
+    "every way to write a margin of a rate": {CLAUSES: [
+        {"name": "a", "metric": "fallbacks", "within": "120%", "assure": {"overall": "50.5%", "slices": "none"}},
+        {"name": "b", "metric": "fallbacks", "noWorse": "0%", "assure": {"slices": "50%"}},
+        {"name": "c", "metric": "fallbacks", "improves": True, "assure": {"overall": "5%"}},
+        {"name": "d", "metric": "fallbacks", "atMost": "1500", "assure": {"overall": "2000"}},
+        {"name": "e", "metric": "fallbacks", "atLeast": "0.5", "assure": {"slices": "0.4"}},
+    ]},
+    "distances": {CLAUSES: [
+        {"name": "a", "metric": "score", "similar": {"psi": "0.001"}, "assure": {"overall": "0.25", "slices": "none"}},
+        {"name": "b", "metric": "score", "per": ["country"], "similar": {"psi": "10"}, "assure": {"slices": "12"}},
+    ]},
+    "quantiles at the edges": {f"{METRICS}[2].quantile.q": "0.00000000000001", f"{METRICS}[3]": {
+        "name": "score", "quantile": {"histogram": "score", "q": "0.500"}}, f"{SAME_SCORES}": {
+        "name": "higher-scores", "metric": "score", "improves": True}},
+    "one distribution and rates": {METRICS: [{"name": "a", "rate": {"events": "a_total"}},
+        {"name": "b", "distribution": {"histogram": "b"}}, {"name": "c", "rate": {"events": "c_total"}}],
+        CLAUSES: [{"name": "few", "metric": "a", "atMost": "5"}]},
+    "histograms whose names only look like a series": {LATENCY: "bucket_latency_sum_seconds",
+        SCORE: 'score{series=~".*_bucket"}'},
+    "a rate of observations": {FALLBACKS: 'latency_seconds_count{le=""}'},
+    "the largest contract": {METRICS: [{"name": f"{'m' * 60}-{index}", "quantile": {"histogram": f"{'h' * 1020}{index}",
+        "q": "0.99"}} for index in range(32)], CLAUSES: [{"name": f"{'c' * 60}-{index}", "metric": f"{'m' * 60}-31",
+        "per": ["country", "market"], "noWorse": "10.000000000000", "assure": {"overall": "50.000000000000",
+        "slices": "50.000000000000"}} for index in range(64)]},
     "every field of a clause": {CLAUSE: {"name": "steady", "metric": "block-rate", "per": ["country", "market"],
         "within": "5%", "stages": ["canary", "full"], "onBreach": "Hold",
         "assure": {"overall": "none", "slices": "50%"}}},

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from modelrelease.api.parse import InvalidSpec, Release, parse, spec_of
 from modelrelease.api.rules import RULES, models_of
 from tests.api.conftest import Admission
-from tests.api.specs import BAD, FINE, Bad, changed
+from tests.api.specs import BAD, FINE, LATENCY, Bad, changed
 
 FINE_ONES = [pytest.param(changed(change), id=name) for name, change in FINE.items()]
 ADMISSION = [pytest.param(bad, id=bad.id) for bad in BAD if not bad.admitted]
@@ -83,3 +83,11 @@ def test_refused_by_the_parser(bad: Bad):
         line.startswith(bad.parsed_where or bad.where) and (bad.parsed or bad.says) in line
         for line in parsed.message.splitlines()
     ), parsed.message
+
+
+def test_a_problem_is_said_once():
+    """What a rule and the PromQL parser both see of a histogram's name is one problem."""
+    parsed = parse(changed({LATENCY: "latency_seconds_bucket"}))
+
+    assert isinstance(parsed, InvalidSpec)
+    assert len(parsed.message.splitlines()) == 1

@@ -2,6 +2,8 @@
 
 import copy
 import random
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from tests.api.conftest import Admission
 from tests.api.specs import GOOD
 
 SPECS = 900
+MIXTURES = 150
 SEED = 20261123
 
 VALUES: tuple[Any, ...] = (
@@ -19,14 +22,35 @@ VALUES: tuple[Any, ...] = (
     "5%\n", "1h\n", "country", "block-rate", "full", "shadow", "Rollback", "none", "up{", "x_total[5m]", "__name__",
     "30m", "24h", "10%", "20.0%", "2pp", "0.5", "FR,web", "canary", "error-rate", "market", 3, 5, 10, 50, 99,
     "MODELRELEASE_X", "modelrelease.dev/x", [], {}, [None], [""], ["country"], ["a", "a"], [{}], {"percent": 5},
-    {"name": "x"}, {"a": "b"},
+    {"name": "x"}, {"a": "b"}, "latency", "score", "fallbacks", "0.99", "0.0", "0.2", "200", "1.5", "150%", "150pp",
+    "latency_seconds_bucket", "score_sum{a='b'}", "x_count ", '{__name__="x_sum"}', 'latency_seconds{le="1"}',
+    {"psi": "0.1"}, {"psi": "0"}, {"events": "x_total"}, {"histogram": "x"}, {"histogram": "x", "q": "0.5"},
+    {"events": "x", "of": "y"}, {"overall": "5%"}, {"overall": "none", "slices": "0.5"}, {"slices": "5pp"},
+    {"slices": "x"},
 )  # fmt: skip
+
+FIELDS = (
+    "within", "noWorse", "improves", "atMost", "atLeast", "similar", "assure", "ratio", "quantile", "distribution",
+    "rate", "canary", "replicas", "name", "extra", "deadline",
+)  # fmt: skip
+
+METRICS = ("block-rate", "latency", "score", "fallbacks")
+MARGINS = ("0", "0.05", "1", "1.5", "200", "0%", "5%", "100%", "150%", "0.5pp", "100pp", "150pp")
+
+SELECTOR = re.compile(r"\.(ratio\.events|ratio\.of|rate\.events|quantile\.histogram|distribution\.histogram): ")
 
 
 def mutated(chance: random.Random) -> dict[str, Any]:
-    """Return the good object with one to three places changed, removed, doubled, or filled from elsewhere."""
+    """
+    Return the good object with up to three places changed, removed, doubled, or filled from elsewhere.
+
+    Every other one has a clause whose metric, verb and margins are thrown together.
+    """
     body = copy.deepcopy(GOOD)
-    for _ in range(chance.choice((1, 1, 2, 3))):
+    mixed = chance.random() < 0.5
+    if mixed:
+        body["spec"]["contract"]["clauses"].append(a_clause(chance))
+    for _ in range(chance.choice((0, 0, 0, 1) if mixed else (1, 1, 2, 3))):
         parent, key = chance.choice(_places(body["spec"]))
         match chance.randrange(8):
             case 0 if isinstance(parent, dict):
@@ -37,14 +61,27 @@ def mutated(chance: random.Random) -> dict[str, Any]:
                 other, name = chance.choice(_places(body["spec"]))
                 parent[key] = copy.deepcopy(other[name])
             case 3 if isinstance(parent, dict):
-                parent[chance.choice(("within", "canary", "replicas", "name", "extra", "deadline"))] = chance.choice(
-                    VALUES
-                )
+                parent[chance.choice(FIELDS)] = _one_of(VALUES, chance)
             case 4:
-                parent[key] = chance.choice(VALUES)
+                parent[key] = _one_of(VALUES, chance)
             case _:
-                parent[key] = chance.choice([value for value in VALUES if type(value) is type(parent[key])] or [None])
+                parent[key] = _one_of([value for value in VALUES if type(value) is type(parent[key])] or [None], chance)
     return body
+
+
+def a_clause(chance: random.Random, name: str = "mixed") -> dict[str, Any]:
+    """Return a clause whose parts may not fit together."""
+    verb = chance.choice(("within", "noWorse", "improves", "atMost", "atLeast", "similar"))
+    psi = chance.choice(("0.00", "0.2", "3"))
+    margin = {"improves": True, "similar": {"psi": psi}}.get(verb, chance.choice(MARGINS))
+    parts = chance.sample(("overall", "slices"), chance.randrange(3))
+    assure = {"assure": {part: chance.choice(("none", *MARGINS)) for part in parts}} if parts else {}
+    return {"name": name, "metric": chance.choice(METRICS), verb: margin, **assure}
+
+
+def _one_of(values: Sequence[Any], chance: random.Random) -> Any:
+    # A copy: the next change may be inside of it.
+    return copy.deepcopy(chance.choice(values))
 
 
 def _places(part: Any) -> list[tuple[Any, Any]]:
@@ -73,5 +110,27 @@ def test_what_is_admitted_can_be_read(admission: Admission):
     assert laxer == []
 
 
+@pytest.mark.apiserver
+def test_both_say_the_same(admission: Admission):
+    """Whatever clauses are thrown together, admission and the parser name the same problems in the same words."""
+    chance = random.Random(SEED)
+    refused = 0
+    for _ in range(MIXTURES):
+        body = copy.deepcopy(GOOD)
+        body["spec"]["contract"]["clauses"] += [a_clause(chance, f"mixed-{n}") for n in range(chance.randint(1, 3))]
+
+        refusal = admission.refusal(body)
+        parsed = parse(body)
+
+        assert (refusal is not None) == isinstance(parsed, InvalidSpec), refusal
+        if refusal is not None and isinstance(parsed, InvalidSpec):
+            refused += 1
+            problems = [line.partition(": ") for line in parsed.message.splitlines()]
+            assert [what for _, _, what in problems if what not in refusal] == []
+            assert [where for where, _, _ in problems if where not in refusal] == []
+            assert len(problems) == refusal.count("Invalid value: ")
+    assert refused > MIXTURES // 2
+
+
 def _only_the_operator_knows(message: str) -> bool:
-    return all(".ratio." in line for line in message.splitlines())
+    return all(SELECTOR.search(line) for line in message.splitlines())

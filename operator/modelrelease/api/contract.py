@@ -157,12 +157,16 @@ class Metric(SpecModel):
 
 
 class Assure(SpecModel):
-    """How large a harm must be excluded before the clause passes; `none` asks for no proof."""
+    """How large a harm must be excluded before the clause passes, in a unit of its verb; `none` asks for no proof."""
 
     overall: MarginOrNoneText | None = Field(
-        default=None, description="Over all traffic. Default: the clause's own margin."
+        default=None, description="Over all traffic, in a unit of the clause's verb. Default: the clause's own margin."
     )
-    slices: MarginOrNoneText | None = Field(default=None, description="In each slice. Default 50%.")
+    slices: MarginOrNoneText | None = Field(
+        default=None,
+        description="In each slice, in a unit of the clause's verb. Default 50% of the baseline, or the clause's own "
+        "percentage if that is more; with atMost, atLeast and similar the clause's own margin.",
+    )
 
 
 class Clause(SpecModel):
@@ -176,14 +180,32 @@ class Clause(SpecModel):
         description="Slice dimensions that are judged besides all traffic: names of `slices`.",
         json_schema_extra=DISTINCT,
     )
-    within: MarginText | None = Field(default=None, description="Breach: the change is proved larger, up or down.")
-    no_worse: MarginText | None = Field(default=None, description="Breach: proved worse than the baseline by more.")
+    within: MarginText | None = Field(
+        default=None,
+        description="Breach: the change is proved larger, up or down. `5%` is of the baseline; a ratio also takes "
+        "`0.5pp` (points) or `0.005`, a quantile a decimal in the histogram's unit.",
+    )
+    no_worse: MarginText | None = Field(
+        default=None,
+        description="Breach: proved worse than the baseline by more. `5%` is of the baseline; a ratio also takes "
+        "`0.5pp` (points) or `0.005`, a quantile a decimal in the histogram's unit.",
+    )
     improves: bool | None = Field(
         default=None, description="True. Pass: proved better than the baseline. Breach: proved worse."
     )
-    at_most: MarginText | None = Field(default=None, description="Breach: the candidate is proved above this.")
-    at_least: MarginText | None = Field(default=None, description="Breach: the candidate is proved below this.")
-    similar: Similar | None = Field(default=None, description="Breach: the distributions are proved further apart.")
+    at_most: MarginText | None = Field(
+        default=None,
+        description="Breach: the candidate is proved above this: `0.1%` or `0.001` of a ratio, a decimal in the "
+        "histogram's unit of a quantile, events per second of a rate.",
+    )
+    at_least: MarginText | None = Field(
+        default=None,
+        description="Breach: the candidate is proved below this: `99%` or `0.99` of a ratio, a decimal in the "
+        "histogram's unit of a quantile, events per second of a rate.",
+    )
+    similar: Similar | None = Field(
+        default=None, description="Breach: the distributions are proved further apart. Only for distributions."
+    )
     stages: list[StageKindName] | None = Field(
         default=None,
         min_length=1,
@@ -222,7 +244,10 @@ class Contract(SpecModel):
         default=None, max_length=16, description="Ways to cut the traffic.", json_schema_extra=BY_NAME
     )
     metrics: list[Metric] = Field(
-        min_length=1, max_length=32, description="What is measured.", json_schema_extra=BY_NAME
+        min_length=1,
+        max_length=32,
+        description="What is measured; one at least is no rate, to count the requests.",
+        json_schema_extra=BY_NAME,
     )
     clauses: list[Clause] = Field(min_length=1, max_length=64, description="What must hold.", json_schema_extra=BY_NAME)
 

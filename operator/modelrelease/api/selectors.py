@@ -1,5 +1,6 @@
 """
-PromQL selectors as users write them: one counter, and matchers on its labels, such as ``requests_total{code=~"5.."}``.
+PromQL selectors as users write them: one counter or histogram, and matchers on its labels, such as
+``requests_total{code=~"5.."}``.
 
 They are parsed when the spec is read, and what is sent to Prometheus is written anew from the parsed parts: text of a
 user never becomes PromQL by itself. The operator adds which release, which arms, which window, and the aggregation;
@@ -15,6 +16,10 @@ import promql_parser
 
 INJECTED_LABELS: Final = frozenset({"release", "namespace", "revision"})
 """Labels that the operator matches itself."""
+
+NO_HISTOGRAM: Final = (
+    "'{}' names a series of a histogram and not the histogram: write it without _bucket, _count or _sum"
+)
 
 _METRIC_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -91,6 +96,18 @@ def selector_problem(text: str, forbidden_labels: frozenset[str]) -> str | None:
             f"{text!r} matches the label {', '.join(pinned)}, which the operator matches itself or which names slices: "
             "leave it out"
         )
+    return None
+
+
+def histogram_problem(text: str, forbidden_labels: frozenset[str]) -> str | None:
+    """Return why *text* cannot select a histogram, given labels that it must not match; None when it can."""
+    if problem := selector_problem(text, forbidden_labels):
+        return problem
+    selector = parse_selector(text)
+    if selector.metric.endswith(("_bucket", "_count", "_sum")):
+        return NO_HISTOGRAM.format(text)
+    if any(matcher.label == "le" for matcher in selector.matchers):
+        return f"{text!r} matches the label le, which names the buckets, and all of them are needed: leave it out"
     return None
 
 
