@@ -49,6 +49,7 @@ class PrometheusServer:
 
     Attributes:
         url: ``http://127.0.0.1:PORT``, the same after an outage.
+        data: Where its data is; blocks put there before a start are found.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class PrometheusServer:
         self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="modelrelease-prometheus-"))
         self._config = self._folder / "prometheus.json"
+        self.data = self._folder / "data"
         self._port = free_port(_HOST)
         self._child: Child | None = None
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -100,7 +102,7 @@ class PrometheusServer:
             [
                 self._binary,
                 f"--config.file={self._config}",
-                f"--storage.tsdb.path={self._folder / 'data'}",
+                f"--storage.tsdb.path={self.data}",
                 f"--web.listen-address={_HOST}:{self._port}",
                 "--web.enable-lifecycle",
                 "--log.level=warn",
