@@ -23,10 +23,10 @@ most 1/500 of the window and never less than a second), and a series that was si
 and had been counting before: it is taken for a newborn. The same goes for all series of a Prometheus that has lost its
 data: an arm is then counted since its pods started, both counters of a ratio alike.
 
-Buckets of a classic histogram are counters, each counted by itself. A native histogram is one value that can be negated,
-added and counted, not compared: so its drops are those of its number of observations. (Needs Prometheus 3.) Histograms
-are where a large fleet reaches the limits of a query first: 400 of them with 12 buckets each, over 1 h, take 3 s, of
-which "lost" takes 2; 400 native ones over 140 s, scraped twice a second, 0.8 s.
+Buckets of a classic histogram are counters, each counted by itself. A native histogram is one value that can be
+negated, added and counted, not compared: so its drops are those of its number of observations (needs Prometheus 3).
+Histograms are where a large fleet reaches the limits of a query first: 400 of them with 12 buckets each, over 1 h,
+take 3 s, of which "lost" takes 2; 400 native ones over 140 s, scraped twice a second, 0.8 s.
 """
 
 import math
