@@ -6,13 +6,13 @@ follows it. A crash between any two lines is repaired by the next tick, because 
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from modelrelease.adapters.errors import AdapterError, Conflict, Refused
-from modelrelease.adapters.gateway import gateway_problem, read_route, route_manifest
+from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest
 from modelrelease.adapters.kube import Children
 from modelrelease.api.parse import InvalidSpec, Release, parse
 from modelrelease.api.release import StageKind
@@ -22,7 +22,8 @@ from modelrelease.core.attention import look_again
 from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Start, decide, refuse
 from modelrelease.core.gate import evaluate
-from modelrelease.core.observation import GatewayProblem, Observation, Workload
+from modelrelease.core.observation import GatewayProblem, Observation
+from modelrelease.core.outlook import history_window
 from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
@@ -30,6 +31,9 @@ from modelrelease.core.verdict import Finding
 
 EVIDENCE_LIMIT: Final = timedelta(seconds=30)
 """How long a tick waits for Prometheus; what needs no metrics is then decided without them."""
+
+HISTORY_LIMIT: Final = timedelta(seconds=3)
+"""How long it waits for what only a forecast needs, while the candidate's pods start anyway."""
 
 
 class Kube(Protocol):
@@ -130,22 +134,28 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
 async def _refuse(
     invalid: InvalidSpec, body: dict[str, Any], before: ReleaseStatus, world: World, now: datetime
 ) -> timedelta | None:
+    """Record that the spec cannot be carried out; users stay, or come back, to where status has promised them."""
     decision = refuse(invalid)
-    after = transition_invalid(before, invalid, decision, await _workloads(invalid, before, world), now)
+    children = await _children(invalid, before, world)
+    after = transition_invalid(before, invalid, decision, children.workloads if children else {}, now)
     world.log.decided(invalid, before.stage, decision)
     body = await _record(body, before, after, world)
+    failure = await _reroute(invalid, children.route if children else None, after, world)
     await _say(body, before, after, world)
+    if failure:
+        await _complain(body, failure, world)
+        raise failure
     return None
 
 
 # Observe.
 
 
-async def _workloads(invalid: InvalidSpec, status: ReleaseStatus, world: World) -> Mapping[str, Workload]:
-    """Read the pods of an invalid release that has some; a name that is not valid cannot even be asked for."""
+async def _children(invalid: InvalidSpec, status: ReleaseStatus, world: World) -> Children | None:
+    """Read what belongs to an invalid release that has pods; a name that is not valid cannot even be asked for."""
     if status.stable is None and status.candidate is None:
-        return {}
-    return (await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ())).workloads
+        return None
+    return await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ())
 
 
 async def _observe(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Observation:
@@ -161,6 +171,7 @@ async def _observe(release: Release, status: ReleaseStatus, world: World, moment
         gateway_problem=await _gateway_problem(release, status, world),
         conflict=children.conflict,
         evidence=await _evidence(release, status, world, moment),
+        history=await _history(release, status, children, world, moment),
     )
 
 
@@ -189,12 +200,33 @@ async def _evidence(release: Release, status: ReleaseStatus, world: World, momen
         StageWindow(stage.name, stage.kind, stage.start_time, stage.end_time or moment, stage.percent)
         for stage in trial.stages
     ]
+    return await _read(release, windows, status, trial.revision, world, EVIDENCE_LIMIT)
+
+
+async def _history(
+    release: Release, status: ReleaseStatus, children: Children, world: World, moment: datetime
+) -> Evidence | None:
+    """Read what a forecast is made from, once a rollout; nothing waits for it."""
+    window = history_window(release, status, children.workloads, moment)
+    if window is None or status.candidate is None:
+        return None
+    return await _read(release, [window], status, status.candidate.revision, world, HISTORY_LIMIT)
+
+
+async def _read(
+    release: Release,
+    windows: Sequence[StageWindow],
+    status: ReleaseStatus,
+    candidate: str,
+    world: World,
+    limit: timedelta,
+) -> Evidence:
     baseline = status.stable.revision if status.stable else None
     try:
-        async with asyncio.timeout(EVIDENCE_LIMIT.total_seconds()):
-            return await world.metrics.read(release, windows, baseline, trial.revision)
+        async with asyncio.timeout(limit.total_seconds()):
+            return await world.metrics.read(release, windows, baseline, candidate)
     except TimeoutError:
-        return MetricsUnavailable(f"Prometheus has not answered within {EVIDENCE_LIMIT.total_seconds():g} s")
+        return MetricsUnavailable(f"Prometheus has not answered within {limit.total_seconds():g} s")
 
 
 # Record, apply, announce.
@@ -230,6 +262,22 @@ async def _apply(release: Release, planned: Plan, world: World, *, route_only: b
         for manifest in _objects_of(release, revision):
             failures += [failure] if (failure := await _tried(world.kube.delete(manifest))) else []
     return failures[0] if failures else None
+
+
+async def _reroute(
+    invalid: InvalidSpec, live: Manifest | None, status: ReleaseStatus, world: World
+) -> AdapterError | None:
+    """
+    Give the live route the weights that were recorded, for instance those of a rollback whose write failed.
+
+    Where requests come from is not in status, and the spec cannot tell: a route that is gone waits for a valid one.
+    """
+    traffic = traffic_of(status)
+    if live is None or traffic is None:
+        return None
+    wanted = rerouted(live, invalid, traffic)
+    route = read_route(live, wanted, invalid.name)
+    return None if route and route.in_sync else await _tried(world.kube.apply(wanted))
 
 
 async def _tried(write: Awaitable[object]) -> AdapterError | None:

@@ -40,6 +40,7 @@ class FakeKube:
     broken: set[str] = field(default_factory=set)
     restarting: set[str] = field(default_factory=set)
     gateway: Object | None = field(default_factory=lambda: {"spec": {"gatewayClassName": "envoy"}})
+    gateway_class: Object | None = None
     crash_at: int | None = None
     down: set[str] = field(default_factory=set)
     version: int = 1
@@ -54,19 +55,27 @@ class FakeKube:
             raise Crash
         return result
 
+    def _read(self, what: str, effect: Any) -> Any:
+        return effect()
+
     async def get_release(self, namespace: str, name: str) -> Object | None:
-        return copy.deepcopy(self.body)
+        return self._read("release", lambda: copy.deepcopy(self.body))
 
     async def read_children(self, namespace: str, name: str, uid: str, revisions: Iterable[str]) -> Children:
-        def of(kind: str) -> dict[str, Object]:
-            return {o["metadata"]["labels"][REVISION_LABEL]: o for (k, _), o in self.objects.items() if k == kind}
+        return self._read("children", lambda: self._children(name, uid))
 
+    def _children(self, name: str, uid: str) -> Children:
+        def of(kind: str) -> dict[str, Object]:
+            ours = [o for (k, _), o in self.objects.items() if k == kind and owner_of(o) == uid]
+            return {o["metadata"]["labels"][REVISION_LABEL]: o for o in ours}
+
+        foreign = sorted(f"{kind} {its}" for (kind, its), o in self.objects.items() if owner_of(o) != uid)
         return Children(
             workloads={revision: self._workload(revision, o) for revision, o in of("Deployment").items()},
             revisions={revision: Revision.from_content(o["data"]) for revision, o in of("ControllerRevision").items()},
             services=frozenset(of("Service")),
             route=copy.deepcopy(self.objects.get(("HTTPRoute", name))),
-            conflict=None,
+            conflict=foreign[0] if foreign else None,
         )
 
     def _workload(self, revision: str, deployment: Object) -> Workload:
@@ -77,16 +86,15 @@ class FakeKube:
         )
 
     async def get_gateway(self, namespace: str, name: str) -> Object | None:
-        return self.gateway
+        return self._read("gateway", lambda: self.gateway)
 
     async def get_gateway_class(self, name: str) -> Object | None:
-        return None
+        return self._read("class", lambda: self.gateway_class)
 
     async def write_status(self, body: Object, status: Object) -> Object:
-        if body["metadata"]["resourceVersion"] != self.body["metadata"]["resourceVersion"]:
-            raise Conflict("the object has changed")
-
         def effect() -> Object:
+            if body["metadata"]["resourceVersion"] != self.body["metadata"]["resourceVersion"]:
+                raise Conflict("the object has changed")
             self.body = {**self.body, "status": copy.deepcopy(status)}
             self._touch()
             return copy.deepcopy(self.body)
@@ -96,6 +104,8 @@ class FakeKube:
     async def apply(self, manifest: Object) -> bool:
         key = (manifest["kind"], manifest["metadata"]["name"])
         old = self.objects.get(key)
+        if old is not None and owner_of(old) != owner_of(manifest):
+            raise Conflict(f"{key[0]} {key[1]} exists and does not belong to this release")
         if old is not None and {k: v for k, v in old.items() if k != "status"} == manifest:
             return False
         what = "route" if manifest["kind"] == "HTTPRoute" else f"{manifest['kind']} {manifest['metadata']['name']}"
@@ -157,6 +167,12 @@ class FakeKube:
         """
         status = {k: v for k, v in self.status.items() if k in {"stage", "stable", "candidate", "rejected", "history"}}
         return {"objects": self.objects, "status": _without_times(status)}
+
+
+def owner_of(item: Object) -> str:
+    """Return the uid of the object's controller."""
+    uid: str = item["metadata"]["ownerReferences"][0]["uid"]
+    return uid
 
 
 def _without_times(value: Any) -> Any:

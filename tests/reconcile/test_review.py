@@ -1,6 +1,7 @@
 """What a hostile reviewer tried on whole rollouts: faults at the wrong moment, edits that nobody expects."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -160,6 +161,35 @@ async def test_an_invalid_spec_does_not_keep_old_claims():
     await lab.tick()
     assert condition(lab, "Available")["status"] == "False"
     assert condition(lab, "Stalled")["reason"] == "InvalidSpec"
+
+
+BAD_PROMQL = {"name": "error-rate", "ratio": {"events": "r_total{", "of": "r_total"}}
+
+
+async def test_an_invalid_spec_does_not_keep_users_on_a_candidate_that_was_rolled_back():
+    """The route could not be written when the rollback was recorded; then came an edit that only we can refuse."""
+    lab = await a_lab(traffic={"gatewayAPI": {"parentRefs": [{"name": "public"}], "hostnames": ["radar.example.com"]}})
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    await lab.tick()
+    lab.metrics.rates["2"] = 0.4
+    lab.kube.down.add("route")
+    while lab.kube.status["stage"] != "RolledBack":
+        with contextlib.suppress(Unreachable):
+            await lab.tick()
+    contract = a_body()["spec"]["contract"]
+    lab.kube.edit(contract={**contract, "metrics": [contract["metrics"][0], BAD_PROMQL]})
+    with pytest.raises(Unreachable):
+        await lab.tick()
+    assert lab.kube.weights == {ONE: 50, TWO: 50}
+    lab.kube.down.clear()
+    await lab.tick()
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.objects["HTTPRoute", "radar"]["spec"]["hostnames"] == ["radar.example.com"]
+    assert condition(lab, "Stalled")["reason"] == "InvalidSpec"
+    lab.kube.writes.clear()
+    await lab.tick()
+    assert lab.kube.writes == []
 
 
 async def test_an_invalid_name_is_told_without_asking_for_its_children():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from modelrelease.api.base import RELEASE_LABEL
-from modelrelease.api.parse import Release
+from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import ParentRef
 from modelrelease.core.observation import GatewayProblem, Route
@@ -29,12 +29,26 @@ Object = dict[str, Any]
 def route_manifest(release: Release, traffic: Traffic) -> Object:
     """Return the HTTPRoute that gives *traffic* to the revisions of *release*."""
     gateway_api = release.spec.traffic.gateway_api
-    rule: Object = {
-        "matches": gateway_api.matches or [{"path": {"type": "PathPrefix", "value": "/"}}],
-        "backendRefs": [_weighted(release.name, name, weight) for name, weight in traffic.weights.items()],
+    spec = {
+        "parentRefs": [_parent(parent) for parent in gateway_api.parent_refs],
+        # Said even when there are none: server-side apply takes back only what we say.
+        "hostnames": list(gateway_api.hostnames or []),
+        "rules": [_rule(release.name, gateway_api.matches, traffic)],
     }
-    if traffic.mirror:
-        rule["filters"] = [_mirror(release.name, *traffic.mirror)]
+    return _route(release, spec)
+
+
+def rerouted(live: Object, release: Release | InvalidSpec, traffic: Traffic) -> Object:
+    """Return the HTTPRoute *live* with *traffic*; parents, host names and matches are as they are, not as ordered."""
+    spec = {
+        "parentRefs": live["spec"].get("parentRefs") or [],
+        "hostnames": live["spec"].get("hostnames") or [],
+        "rules": [_rule(release.name, rule.get("matches"), traffic) for rule in live["spec"].get("rules") or [{}]],
+    }
+    return _route(release, spec)
+
+
+def _route(release: Release | InvalidSpec, spec: Object) -> Object:
     return {
         "apiVersion": f"{GATEWAY_GROUP}/v1",
         "kind": "HTTPRoute",
@@ -44,13 +58,18 @@ def route_manifest(release: Release, traffic: Traffic) -> Object:
             "labels": {**MANAGED_BY, RELEASE_LABEL: release.name},
             "ownerReferences": [owner_reference(release)],
         },
-        "spec": {
-            "parentRefs": [_parent(parent) for parent in gateway_api.parent_refs],
-            # Said even when there are none: server-side apply takes back only what we say.
-            "hostnames": list(gateway_api.hostnames or []),
-            "rules": [rule],
-        },
+        "spec": spec,
     }
+
+
+def _rule(release_name: str, matches: list[Object] | None, traffic: Traffic) -> Object:
+    rule: Object = {
+        "matches": matches or [{"path": {"type": "PathPrefix", "value": "/"}}],
+        "backendRefs": [_weighted(release_name, name, weight) for name, weight in traffic.weights.items()],
+    }
+    if traffic.mirror:
+        rule["filters"] = [_mirror(release_name, *traffic.mirror)]
+    return rule
 
 
 def _parent(parent: ParentRef) -> Object:

@@ -107,5 +107,7 @@ class Reason(StrEnum):
     """Copies of requests reach the candidate as asked."""
     METRICS_READ = "MetricsRead"
     """The last question to Prometheus was answered."""
+    STAGE_MAY_NOT_CONCLUDE = "StageMayNotConclude"
+    """By the baseline's own traffic, a stage of the plan cannot pass before its deadline."""
     BREACH_HELD = "BreachHeld"
     """A clause with onBreach Hold is broken; a person must decide."""

@@ -133,6 +133,19 @@ class GateStatus(StatusModel):
     clauses: list[ClauseStatus] = Field(default_factory=list)
 
 
+class StageForecast(StatusModel):
+    """What a stage could prove of a candidate that changes nothing, by the baseline's own rates and traffic."""
+
+    stage: str
+    in_time: bool = Field(description="Whether its gate can pass before the stage's deadline.")
+    passes_after: str | None = Field(
+        default=None, description="How long its slowest clause and slice need, such as 12 min; absent for never."
+    )
+    slowest: str = Field(description="Which they are, such as clause few-errors, country=MT.")
+    deadline: str = Field(description="The stage's deadline.")
+    message: str = ""
+
+
 class Rejected(StatusModel):
     """A revision that was rolled back; it is never retried by itself."""
 
@@ -167,6 +180,11 @@ class ReleaseStatus(StatusModel):
     stable: StableStatus | None = None
     candidate: CandidateStatus | None = None
     gate: GateStatus | None = None
+    forecast: list[StageForecast] = Field(
+        default_factory=list,
+        max_length=16,
+        description="What each stage could prove, as of when the candidate started; empty when nothing was known.",
+    )
     metrics_missing_since: Time | None = Field(default=None, description="Since when Prometheus cannot be read.")
     rejected: list[Rejected] = Field(default_factory=list, max_length=10)
     history: list[HistoryEntry] = Field(default_factory=list, max_length=50)

@@ -54,6 +54,8 @@ def _after(length: timedelta | None) -> str:
 def _note(part: Outlook) -> str:
     if part.thin:
         return "thin: assured with the others"
+    if part.too_coarse:
+        return "the histogram's buckets are too wide"
     return "" if part.in_time else "not before the deadline"
 
 
@@ -69,6 +71,7 @@ def as_json(outlooks: Sequence[Outlook]) -> list[dict[str, Any]]:
             "foundAfterSeconds": _seconds(outlook.found_after),
             "deadlineSeconds": outlook.deadline.total_seconds(),
             "thin": outlook.thin,
+            "tooCoarse": outlook.too_coarse,
             "inTime": outlook.in_time,
         }
         for outlook in outlooks

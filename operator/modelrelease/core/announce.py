@@ -27,7 +27,7 @@ _STARTED: Final = {"shadow": "ShadowStarted", "canary": "CanaryStarted", "full":
 
 def announce(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None = None) -> list[Announcement]:
     """Return the events of going from *before* to *after*, by *finding*; none when nothing that matters differs."""
-    return [*_rollout(before, after, finding), *_conditions(before, after)]
+    return [*_rollout(before, after, finding), *_forecast(before, after), *_conditions(before, after)]
 
 
 def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
@@ -134,6 +134,16 @@ def _ended(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
             )
         else:
             yield Announcement("Normal", "RolloutCancelled", entry.message)
+
+
+def _forecast(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    """Warn of the stages that cannot conclude, when that becomes known: once a rollout."""
+    late = [stage for stage in after.forecast if not stage.in_time]
+    if before.forecast or not late:
+        return
+    others = ", ".join(stage.stage for stage in late[1:])
+    more = f"; nor may {others}" if others else ""
+    yield Announcement("Warning", Reason.STAGE_MAY_NOT_CONCLUDE, f"stage {late[0].stage}: {late[0].message}{more}")
 
 
 def _conditions(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:

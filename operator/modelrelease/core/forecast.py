@@ -21,6 +21,7 @@ from modelrelease.core.assess import (
     smallest_factor,
     thin_slices,
 )
+from modelrelease.core.coarseness import too_coarse
 from modelrelease.core.counts import FloatArray, Slice, StageCounts
 from modelrelease.core.evidence import Arms, BoolArray
 from modelrelease.core.hypotheses import Hypotheses, hypotheses
@@ -44,6 +45,7 @@ class Outlook:
         found_after: When one that harms twice as much as is bearable is named: twice the rate (half, where higher is
             better), or twice the limit; None for never.
         thin: Whether the slice is too small for the gate to wait for it.
+        too_coarse: Whether the histogram's buckets are too wide for the clause, so that it never passes.
         deadline: The stage's.
     """
 
@@ -54,6 +56,7 @@ class Outlook:
     passes_after: timedelta | None
     found_after: timedelta | None
     thin: bool
+    too_coarse: bool
     deadline: timedelta
 
     @property
@@ -63,7 +66,13 @@ class Outlook:
 
 
 def forecast(
-    contract: Contract, history: StageCounts, stages: Sequence[Stage], *, error_budget: float, design_effect: float
+    contract: Contract,
+    history: StageCounts,
+    stages: Sequence[Stage],
+    *,
+    error_budget: float,
+    design_effect: float,
+    gates_only: bool = False,
 ) -> tuple[Outlook, ...]:
     """
     Return what every stage can prove, in order; within a clause all traffic first, then by traffic.
@@ -74,6 +83,7 @@ def forecast(
         stages: The plan.
         error_budget: Chance of one false breach in the whole release.
         design_effect: How many requests tell no more than one.
+        gates_only: Tell only what a gate waits for: no thin slices, and not when harm is found. Half of the work.
     """
     shares = clause_shares(contract, has_baseline=True)
     outlooks: list[Outlook] = []
@@ -83,26 +93,32 @@ def forecast(
             if not clause.judged_in(stage.kind) or (clause.needs_baseline and stage.kind is StageKind.FULL):
                 continue
             hyp = hypotheses(contract, clause, (seen,), design_effect)
-            outlooks += _outlooks(contract, clause, hyp, stage, shares[clause.name] * error_budget, error_budget)
+            level = shares[clause.name] * error_budget
+            found = _outlooks(contract, clause, hyp, stage, None if gates_only else level, error_budget)
+            outlooks += [outlook for outlook in found if not (gates_only and outlook.thin)]
     return tuple(outlooks)
 
 
 def _outlooks(
-    contract: Contract, clause: Clause, hyp: Hypotheses, stage: Stage, level: float, budget: float
+    contract: Contract, clause: Clause, hyp: Hypotheses, stage: Stage, level: float | None, budget: float
 ) -> list[Outlook]:
+    """Return the outlooks of one clause; without its *level*, only those of what a gate waits for are worked out."""
     metric = contract.metric(clause.metric)
     healthy = _a_second(hyp, stage, hyp.current.base_events)
     harmed = _a_second(hyp, stage, _harmed(hyp.current, clause, metric, hyp))
-    passes, found = [], []
-    needed = np.log(1 / (level * slice_weights(hyp)))
-    for overall, which in ((True, slice(0, 1)), (False, slice(1, None))):
-        excluded = exclusion(clause, metric, hyp, overall=overall)
-        passes.append(_seconds_to_pass(excluded, healthy.take(which)))
-        found.append(
-            _seconds_to_find(harm(clause, metric, hyp, overall=overall), harmed.take(which), needed[which], budget)
-        )
     thin = thin_slices(clause, replace(hyp, stages=(healthy,)))
-    passes_after, found_after = np.concatenate(passes), np.concatenate(found)
+    first = np.arange(thin.size) == 0
+    passes_after, found_after = np.full(thin.shape, np.inf), np.full(thin.shape, np.inf)
+    coarse = np.zeros(thin.shape, dtype=bool)
+    for overall, which in ((True, first), (False, ~first)):
+        asked = which & ~thin if level is None else which
+        question = harm(clause, metric, hyp, overall=overall)
+        excluded = exclusion(clause, metric, hyp, overall=overall)
+        passes_after[asked] = _seconds_to_pass(excluded, healthy.take(asked))
+        coarse[which] = too_coarse(question, excluded, hyp.counted.take(which))
+        if level is not None:
+            needed = np.log(1 / (level * slice_weights(hyp)[which]))
+            found_after[which] = _seconds_to_find(question, harmed.take(which), needed, budget)
     seen = hyp.counted.base_events if metric.rate else hyp.counted.base_of
     per_second = seen / hyp.seconds * _shares_of_requests(stage)[0]
     order = sorted(range(len(hyp.parts)), key=lambda index: (index > 0, -per_second[index], str(hyp.parts[index])))
@@ -115,6 +131,7 @@ def _outlooks(
             passes_after=_duration(passes_after[index]),
             found_after=_duration(found_after[index]),
             thin=bool(thin[index]),
+            too_coarse=bool(coarse[index]),
             deadline=stage.deadline_time,
         )
         for index in order

@@ -72,6 +72,7 @@ class Observation:
         gateway_problem: What is wrong with a Gateway that the spec names; None when all is well or unknown.
         conflict: An object of ours-to-be that somebody else owns, as ``Kind name``; None when there is none.
         evidence: Counts by stage; None when the tick did not need any.
+        history: Counts of the baseline before the candidate gets any requests; None when the tick did not need any.
     """
 
     workloads: Mapping[str, Workload]
@@ -81,3 +82,4 @@ class Observation:
     gateway_problem: GatewayProblem | None
     conflict: str | None
     evidence: Evidence | None
+    history: Evidence | None = None

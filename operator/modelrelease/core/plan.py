@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from modelrelease.api.base import API_VERSION, RELEASE_LABEL, REVISION_LABEL
-from modelrelease.api.parse import Release
+from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.revision import Revision
 from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus
 from modelrelease.core.decide import pods_of
@@ -130,7 +130,7 @@ def object_name(release_name: str, revision: str) -> str:
     return f"{release_name}-{revision}"
 
 
-def owner_reference(release: Release) -> dict[str, Any]:
+def owner_reference(release: Release | InvalidSpec) -> dict[str, Any]:
     """Return the reference that makes an object go with its release."""
     return {
         "apiVersion": API_VERSION,

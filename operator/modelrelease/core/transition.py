@@ -42,6 +42,7 @@ from modelrelease.core.decide import (
 )
 from modelrelease.core.judge import gate_status
 from modelrelease.core.observation import Workload
+from modelrelease.core.outlook import stage_forecasts
 from modelrelease.core.verdict import GateVerdict
 
 REJECTED_KEPT: Final = 10
@@ -90,6 +91,8 @@ def _observe(it: Situation) -> ReleaseStatus:
             changes["metrics_missing_since"] = None
         case _ as never:
             assert_never(never)
+    if it.seen.history and not isinstance(it.seen.history, MetricsUnavailable):
+        changes["forecast"] = stage_forecasts(it.release, it.seen.history[-1])
     if it.trial:
         # Nobody is blamed for what was not there while a person had stopped everything.
         counts = it.missing_pods and not it.release.spec.suspend
@@ -148,6 +151,7 @@ def _start(it: Situation) -> ReleaseStatus:
             "stable": _all_users(it.status.stable),
             "candidate": candidate,
             "gate": None,
+            "forecast": [],
             "history": history,
         }
     )
