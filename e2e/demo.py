@@ -131,7 +131,8 @@ def bad_version_in_canary(world: World, console: Console) -> None:
     delay = seconds_to_route(world, release, log)
     console.print(
         f"breach visible in Prometheus at {delay.visible:%H:%M:%S}, route written at {delay.written:%H:%M:%S}: "
-        f"[bold]{delay.seconds:.1f} s[/] (analysis.interval {delay.interval / timedelta(seconds=1):.0f} s)"
+        f"[bold]{delay.seconds:.1f} s[/] (analysis.interval {delay.interval / timedelta(seconds=1):.0f} s; "
+        f"the first moment that showed a breach was {delay.seconds_since_first:.1f} s before)"
     )
 
 
