@@ -161,7 +161,7 @@ def _report(world: World, console: Console, release: Object) -> None:
         for part in [clause.get("overall"), *clause.get("worst", [])[:2]]:
             if part and part.get("change"):
                 console.print(
-                    f"  {clause['name']:<22} {part['slice'] or 'all traffic':<24} {part['baseline']:>7} -> "
+                    f"  {clause['name']:<22} {part['slice'] or 'all traffic':<24} {part.get('baseline', '-'):>7} -> "
                     f"{part['candidate']:>7}  {part['change']:>7}  limit {part['limit']:<5} {part['verdict']}"
                 )
     started = next(e for e in reversed(release["status"]["history"]) if e["outcome"] == "RolledBack")
