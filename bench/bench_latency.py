@@ -63,6 +63,7 @@ COUNTRIES = {"FR": 0.6, "DE": 0.3, "MT": 0.1}
 HEALTHY_SECONDS = (15.0, 60.0)
 STEP = timedelta(seconds=0.25)
 STABLE_PODS = 2
+ATTEMPTS = 5
 
 Object = dict[str, Any]
 
@@ -159,11 +160,11 @@ class Exporter:
                 revision, _, pod = self.path.strip("/").rpartition("/")
                 with exporter.lock:
                     page = exporter.revisions[revision].page(int(pod))
-                self.send_response(200 if page else 503)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(page or b"")))
-                self.end_headers()
-                with contextlib.suppress(BrokenPipeError):  # Prometheus gives up on a late page
+                with contextlib.suppress(ConnectionError):  # Prometheus gives up on a late page
+                    self.send_response(200 if page else 503)
+                    self.send_header("Content-Type", "text/plain; version=0.0.4")
+                    self.send_header("Content-Length", str(len(page or b"")))
+                    self.end_headers()
                     self.wfile.write(page or b"")
 
             def log_message(self, *_: object) -> None:
@@ -372,8 +373,11 @@ async def visible(rollout: Rollout, reader: PrometheusReader) -> tuple[float, fl
     first = since = None
     while moment < end:
         window = StageWindow(stage.name, stage.kind, stage.start_time, moment, stage.percent)
-        counts = await reader.read(release, [window], status.stable.revision, status.candidate.revision)
-        finding = evaluate(release, status, counts)
+        for _ in range(ATTEMPTS):
+            counts = await reader.read(release, [window], status.stable.revision, status.candidate.revision)
+            finding = evaluate(release, status, counts)
+            if not isinstance(finding, MetricsUnavailable):
+                break
         if finding is None or isinstance(finding, MetricsUnavailable):
             raise LookupError(f"{rollout.name}: {finding}")
         broken = finding.outcome is Outcome.BREACH
@@ -419,6 +423,7 @@ async def run(cluster: Cluster, prometheus: PrometheusServer, given: argparse.Na
             took = time.monotonic() - began
             cpu, asked = processor_seconds(operator) - cpu, questions(prometheus) - asked
         playing.cancel()
+    prometheus.set_targets([])
     reader = PrometheusReader(PrometheusSettings(url=prometheus.url))
     found = [await visible(rollout, reader) for rollout in rollouts.values()]
     reader.close()
