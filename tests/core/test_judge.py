@@ -37,7 +37,7 @@ def test_a_harmed_slice_is_named_with_its_numbers():
     assert verdict.on_breach is OnBreach.ROLLBACK
     assert verdict.worst == "block-rate country=FR +74% (limit 5%)"
     assert verdict.message.startswith(
-        "clause steady is broken in country=FR: 2.1 % -> 3.6 %, +74 % [+28 %, +139 %], limit 5 %, "
+        "clause steady is broken in country=FR: 2.1 % -> 3.6 %, +74 % [+26 %, +143 %], limit 5 %, "
         "500 of 13 700 requests against 288 of 13 750"
     )
     assert slice_of(verdict, "DE").outcome is Outcome.PASS
