@@ -109,7 +109,7 @@ SLICE_HARM: Final = Bet(multipliers=(1.10, 1.35, 1.6, 2.0, 2.0, 2.0, 2.0, 3.0, 6
 """
 Bets of a breach in a slice: what ruins one slice is seldom small, so nearly half of the stake is on double the rate.
 
-Finds a doubled rate in a slice of 1 % with a tenth fewer requests than the even bets of HARM (bench/bench_truth.py).
+Finds a doubled rate in a slice of 1 % with a tenth fewer requests than the even bets of HARM.
 """
 
 ASSURANCE_MULTIPLIERS: Final = tuple(1 / m for m in (0.98, 0.96, 0.94, 0.9, 0.85, 0.8, 0.7, 0.5))
