@@ -174,7 +174,7 @@ def some_requests(
     rng: np.random.Generator, seen: Array, rate: Array, burst: int, size: tuple[int, int]
 ) -> tuple[Array, Array]:
     """Return events and requests of one poll, in bursts with a common outcome."""
-    events = burst * rng.poisson(seen * rate / burst, size)
+    events = (burst * rng.poisson(seen * rate / burst, size)).astype(float)
     return events, events + burst * rng.poisson(seen * (1 - rate) / burst, size)
 
 
@@ -316,7 +316,7 @@ def print_oracle(seed: int) -> None:
         for n, rate in zip(seen, (2 * rates[0], rates[0]), strict=True)
     )
     log_e = mine * np.log(factor) + (mine + base) * np.log((1 + odds) / (1 + factor * odds))
-    requests = np.arange(1, POLLS + 1) * REQUESTS_PER_SECOND * POLL_SECONDS * 0.1
+    requests = np.arange(1.0, POLLS + 1) * (REQUESTS_PER_SECOND * POLL_SECONDS * 0.1)
     weights = {
         "equal shares": 0.5 / shares.size,
         "the judge's shares": slice_weights(np.concatenate([[1.0], shares]))[1],
