@@ -419,10 +419,12 @@ def test_a_heavier_clause_has_more_of_the_budget(weight, want):
 
 
 def test_the_levels_of_all_slices_are_the_budget():
-    """Half for all traffic, half for the slices, equal clauses: an expert can check every bound by hand."""
+    """Half for all traffic, half for the slices by the root of their traffic: an expert can check every bound by hand."""
     verdict = verdict_on(a_contract(STEADY, FEW_ERRORS), a_stage(countries=HARMED, errors=((1, 1000), (1, 1000))))
     steady, errors = verdict.clauses
-    assert [part.level for part in (steady.overall, *steady.slices)] == pytest.approx([0.0025, 0.00125, 0.00125])
+    roots = [sum(part.of) ** 0.5 for part in steady.slices]
+    assert steady.overall.level == pytest.approx(0.0025)
+    assert [part.level for part in steady.slices] == pytest.approx([0.0025 * root / sum(roots) for root in roots])
     assert errors.overall.level == pytest.approx(0.005)
     assert (steady.engine, errors.engine) == ("counts", "limit")
 
