@@ -419,7 +419,7 @@ def test_a_heavier_clause_has_more_of_the_budget(weight, want):
 
 
 def test_the_levels_of_all_slices_are_the_budget():
-    """Half for all traffic, half for the slices by the root of their traffic: an expert can check every bound by hand."""
+    """Half for all traffic, half for the slices by the root of their traffic: a bound can be checked by hand."""
     verdict = verdict_on(a_contract(STEADY, FEW_ERRORS), a_stage(countries=HARMED, errors=((1, 1000), (1, 1000))))
     steady, errors = verdict.clauses
     roots = [sum(part.of) ** 0.5 for part in steady.slices]
