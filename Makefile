@@ -64,7 +64,7 @@ verify: lint types ## What CI reads before it tests: lint, types, generated file
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
 
 ##@ Parts of it
-.PHONY: cluster-up cluster-down cluster-status e2e bench-judge bench-truth lock
+.PHONY: cluster-up cluster-down cluster-status e2e bench-judge bench-truth bench-latency lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -81,6 +81,9 @@ bench-judge: $(STAMP) ## Time 100,000 verdicts
 
 bench-truth: $(STAMP) ## Error rates over simulated releases, side by side with other tools' rules
 	@$(BIN)/python bench/bench_truth.py
+
+bench-latency: $(STAMP) ## Time from "visible in Prometheus" to "route written", with a real operator, API server and Prometheus
+	@PYTHONPATH=. $(BIN)/python bench/bench_latency.py
 
 lock: $(STAMP) ## Lock the requirements anew
 	@for part in operator model-server-runtime model-server dev; do \
