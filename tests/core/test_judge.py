@@ -1,6 +1,6 @@
 """Verdicts on counts: what breaks a contract, what passes it, what is not known, and how it is said."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.counts import SliceCounts
 from modelrelease.core.judge import gate_status, judge
+from modelrelease.core.report import span
 from modelrelease.core.verdict import Blame
 from tests.core.judging import (
     FEW_ERRORS,
@@ -457,6 +458,17 @@ def test_the_gate_waits_for_its_slowest_slice():
     verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries=countries))
     assert verdict.eta == slice_of(verdict, "LU").eta > slice_of(verdict, "MT").eta
     assert verdict.message.index("country=LU") < verdict.message.index("country=MT")
+
+
+def test_a_message_tells_which_slices_are_late_for_the_deadline():
+    countries = {**HEALTHY, "MT": ((66, 3000), (66, 3000)), "LU": ((58, 3000), (58, 3000))}
+    told = [a_contract(ROUGHLY_STEADY), a_stage(countries=countries)]
+    early, late = (slice_of(verdict_on(*told), name).eta for name in ("MT", "LU"))
+    between = verdict_on(*told, time_left=(early + late) / 2)
+    assert f"about {span(late)} more, not within the deadline); country=MT" in between.message
+    assert f"about {span(early)} more)" in between.message
+    assert "deadline" not in verdict_on(*told, time_left=late).message
+    assert verdict_on(*told, time_left=timedelta(0)).clauses[0].outcome is Outcome.INCONCLUSIVE
 
 
 # Bursts.
