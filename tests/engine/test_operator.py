@@ -40,6 +40,11 @@ class Process:
                 "MODELRELEASE_PROBE_PORT": str(self.probes),
                 "MODELRELEASE_METRICS_PORT": str(self.metrics),
                 "MODELRELEASE_DRAIN": "1s",
+                # The next one need not wait long for one that was killed.
+                "MODELRELEASE_LEASE_NAMESPACE": namespace,
+                "MODELRELEASE_LEASE_DURATION": "2s",
+                "MODELRELEASE_LEASE_RENEW_DEADLINE": "1s",
+                "MODELRELEASE_LEASE_RETRY": "300ms",
             },
         )
 
