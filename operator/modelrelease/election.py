@@ -244,17 +244,21 @@ class Elector:
         Raises:
             LeadershipLost: Another process holds it, or the last renewal is too long ago to be sure that none does.
         """
-        trouble = "this process, or its machine, stood still"
+        trouble = ""
         deadline = self._terms.renew_deadline.total_seconds()
         while True:
             await asyncio.sleep(min(self._terms.retry.total_seconds(), max(self.seconds_left, 0)))
             if (left := self.seconds_left) <= 0:
-                raise self._lost(f"was not renewed for {deadline:g} s: {trouble}")
+                why = trouble or "this process, or its machine, stood still"
+                raise self._lost(f"was not renewed for {deadline:g} s: {why}")
             try:
                 async with asyncio.timeout(min(left, deadline / 2)):  # half: one that hangs leaves time for another
                     await self._renew()
-            except (AdapterError, TimeoutError) as error:
-                trouble = str(error) or "no answer in time"
+                trouble = ""
+            except AdapterError as error:
+                trouble = str(error)
+            except TimeoutError:
+                trouble = trouble or "no answer in time"
 
     async def _renew(self) -> None:
         assert self._lease is not None, "only a leader renews"

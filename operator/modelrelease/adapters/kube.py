@@ -40,13 +40,18 @@ from modelrelease.core.observation import Workload
 FIELD_MANAGER: Final = "modelrelease"
 REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
 EVENT_MESSAGE_BYTES: Final = 1024
+LABEL_CHARACTERS: Final = 63
 
 REQUEST_SECONDS: Final = 15.0
 CONNECT_SECONDS: Final = 5.0
 MAX_ATTEMPTS: Final = 3
 
 APPLIED_BY: Final = f"{GROUP}/applied-by"
-"""Annotation with the operator process that was the last to apply the object for the first time."""
+"""
+Label with the operator process that was the last to apply the object for the first time.
+
+No annotation: those of a Deployment count as a change of its spec, and until its controller has looked no pod counts.
+"""
 
 ABSENT: Final = "1"
 """A resourceVersion that no object has: the API server creates the object, or says that there is one."""
@@ -143,13 +148,15 @@ class _Seen:
     def of(cls, live: Object) -> "_Seen":
         meta = live["metadata"]
         # The generation counts changes of the spec and leaves out those of the status; Services have none.
-        state = meta.get("generation") or meta["resourceVersion"]
-        ours = [state, meta["uid"], meta.get("labels"), meta.get("ownerReferences")]
+        state = meta.get("generation") or live.get("spec")
+        labels = dict(meta.get("labels") or {})
+        applied_by = labels.pop(APPLIED_BY, None)
+        ours = [state, meta["uid"], labels, meta.get("ownerReferences")]
         return cls(
             uid=meta["uid"],
             owner=_controller(live),
             fingerprint=_digest(ours),
-            applied_by=(meta.get("annotations") or {}).get(APPLIED_BY),
+            applied_by=applied_by,
             version=meta["resourceVersion"],
         )
 
@@ -396,14 +403,14 @@ class KubeCluster:
         if kind is _REVISION:
             return await self._call("POST", kind.path(namespace), body=manifest)
         given = manifest["metadata"]
-        annotations = {**given.get("annotations", {}), APPLIED_BY: self._instance}
+        labels = {**given["labels"], APPLIED_BY: self._instance[-LABEL_CHARACTERS:].lstrip("-_.")}
         # With the uid of an object that is gone, the API server does not make a new one.
         version = {"resourceVersion": seen.version, "uid": seen.uid} if seen else {"resourceVersion": ABSENT}
         return await self._call(
             "PATCH",
             kind.path(namespace, name),
             query={"fieldManager": FIELD_MANAGER, "force": "true"},
-            body={**manifest, "metadata": {**given, **version, "annotations": annotations}},
+            body={**manifest, "metadata": {**given, **version, "labels": labels}},
             content_type="application/apply-patch+yaml",
         )
 
