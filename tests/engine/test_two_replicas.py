@@ -30,11 +30,12 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
 KILLS = int(os.environ.get("KILLS", "3"))
 """Leaders that are ended in test_leaders_killed_under_load; ``make kills`` ends 200."""
 
-DURATION, DEADLINE = 3.0, 2.0
+DURATION, DEADLINE = 5.0, 4.0
+"""Seconds; on a machine so busy that a process stands still for longer, leaders lose their lease without a fault."""
 TERMS = {
     "MODELRELEASE_LEASE_DURATION": f"{DURATION:g}s",
     "MODELRELEASE_LEASE_RENEW_DEADLINE": f"{DEADLINE:g}s",
-    "MODELRELEASE_LEASE_RETRY": "400ms",
+    "MODELRELEASE_LEASE_RETRY": "500ms",
 }
 
 
@@ -176,7 +177,7 @@ async def test_a_leader_that_is_cut_off_stops_before_its_lease_runs_out(cluster,
         process = fleet.alive[leader].process
         began = time.monotonic()
         fleet.relay.cut(leader)
-        await until(lambda: "was not renewed for 2 s" in fleet.log(leader), "it gives up")
+        await until(lambda: f"was not renewed for {DEADLINE:g} s" in fleet.log(leader), "it gives up")
         gave_up = time.monotonic() - began
         assert await other_leads(fleet, leader) in fleet.alive
         taken = fleet.terms()[-1][0] - began
