@@ -64,7 +64,7 @@ verify: lint types ## What CI reads before it tests: lint, types, generated file
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
 
 ##@ Parts of it
-.PHONY: cluster-up cluster-down cluster-status e2e bench-judge bench-truth bench-latency lock
+.PHONY: cluster-up cluster-down cluster-status e2e kills bench-judge bench-truth bench-latency lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -75,6 +75,9 @@ cluster-status: ## What of the cluster runs
 
 e2e: $(STAMP) ## The end-to-end suite alone
 	@$(BIN)/pytest e2e -m cluster
+
+kills: $(STAMP) ## End 200 leading operators under load: never two writers, no transition twice (KILLS=n)
+	@KILLS=$(or $(KILLS),200) $(BIN)/pytest tests/engine/test_two_replicas.py -k leaders_killed -s
 
 bench-judge: $(STAMP) ## Time 100,000 verdicts
 	@$(BIN)/python bench/bench_judge.py
