@@ -7,11 +7,12 @@ follows it. A crash between any two lines is repaired by the next tick, because 
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
-from modelrelease.adapters.errors import AdapterError, Conflict, Overtaken, Refused
+from modelrelease.adapters.errors import AdapterError, Conflict, Forbidden, Overtaken, Refused
 from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest
 from modelrelease.adapters.kube import Children
 from modelrelease.api.parse import InvalidSpec, Release, parse
@@ -24,7 +25,7 @@ from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Star
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
-from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
+from modelrelease.core.plan import Manifest, Plan, object_name, on_trial, owner_reference, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
 from modelrelease.core.verdict import Finding
@@ -184,10 +185,12 @@ async def _gateway_problem(release: Release, status: ReleaseStatus, world: World
     classes: dict[str, dict[str, Any] | None] = {}
     for parent in release.spec.traffic.gateway_api.parent_refs:
         key = (parent.namespace or release.namespace, parent.name)
-        gateways[key] = await world.kube.get_gateway(*key)
-        class_name = ((gateways[key] or {}).get("spec") or {}).get("gatewayClassName")
-        if class_name and class_name not in classes:
-            classes[class_name] = await world.kube.get_gateway_class(class_name)
+        # Nobody has to let us look: then the route's own status tells.
+        with suppress(Forbidden):
+            gateways[key] = await world.kube.get_gateway(*key)
+            class_name = ((gateways[key] or {}).get("spec") or {}).get("gatewayClassName")
+            if class_name and class_name not in classes:
+                classes[class_name] = await world.kube.get_gateway_class(class_name)
     shadows = any(stage.kind is StageKind.SHADOW for stage in release.spec.plan_stages)
     return gateway_problem(release, gateways, classes, needs_mirror=shadows and status.stable is not None)
 
@@ -289,7 +292,11 @@ async def _tried(write: Awaitable[object]) -> AdapterError | None:
 
 
 def _objects_of(release: Release, revision: str) -> list[Manifest]:
-    metadata = {"name": f"{release.name}-{revision}", "namespace": release.namespace}
+    metadata = {
+        "name": object_name(release.name, revision),
+        "namespace": release.namespace,
+        "ownerReferences": [owner_reference(release)],
+    }
     kinds = [("apps/v1", "Deployment"), ("v1", "Service"), ("apps/v1", "ControllerRevision")]
     return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
 
