@@ -66,11 +66,7 @@ verify: lint types ## What CI reads before it tests: lint, types, generated file
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
 
 ##@ Parts of it
-<<<<<<< HEAD
-.PHONY: cluster-up cluster-down cluster-status e2e kills bench-judge bench-truth bench-latency lock
-=======
-.PHONY: cluster-up cluster-down cluster-status e2e soak-cluster bench-judge bench-truth bench-latency lock
->>>>>>> 73dc200 (make soak-cluster: good and bad releases for half an hour while pods, operator and Prometheus are killed)
+.PHONY: cluster-up cluster-down cluster-status e2e kills soak-cluster bench-judge bench-truth bench-latency lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -82,13 +78,11 @@ cluster-status: ## What of the cluster runs
 e2e: $(STAMP) ## The end-to-end suite alone
 	@$(BIN)/pytest e2e -m cluster
 
-<<<<<<< HEAD
 kills: $(STAMP) ## End 200 leading operators under load: never two writers, no transition twice (KILLS=n)
 	@KILLS=$(or $(KILLS),200) $(BIN)/pytest tests/engine/test_two_replicas.py -k leaders_killed -s
-=======
+
 soak-cluster: $(STAMP) ## 30 minutes of good and bad releases on the cluster while things are killed (MINUTES=30 SEED=0)
 	@$(BIN)/python -m e2e.soak --minutes $(MINUTES) --seed $(SEED)
->>>>>>> 73dc200 (make soak-cluster: good and bad releases for half an hour while pods, operator and Prometheus are killed)
 
 bench-judge: $(STAMP) ## Time 100,000 verdicts
 	@$(BIN)/python bench/bench_judge.py

@@ -594,6 +594,8 @@ def _failure(method: str, path: str, status: int, answer: Object | None) -> Adap
             return NotFound(message)
         case 409:
             return Conflict(message)
+        case 500 if "failed to create typed patch object" in said:
+            return Refused(message)  # a field that the kind does not have: our fault, whatever the number says
         case 403:
             return Forbidden(message)
         case _ if status < 400 or status == 429 or status >= 500:
