@@ -65,10 +65,12 @@ class Installed:
     Attributes:
         grants: What the chart grants it.
         access: Stands in for a cluster where the operator's process wants one: the kubeconfig is the account's.
+        environment: What the chart tells the pod of the Lease that says who acts.
     """
 
     def __init__(self, cluster: Cluster, objects: list[dict[str, Any]], folder: Path) -> None:
         self.grants: list[Grant] = grants(objects, ACCOUNT, HOME)
+        self.environment = _lease(objects)
         self._cluster = cluster
         self._items = [*(body for body in objects if body["kind"] == "ServiceAccount"), *rbac(objects)]
         self._log_begins = len(self._events())
@@ -76,6 +78,7 @@ class Installed:
             space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             cluster.kubectl("apply", "-f", "-", given=space)
         cluster.kubectl("apply", "--server-side", "-f", "-", given=self._list())
+        cluster.kubectl("delete", "lease", "-n", HOME, "--all")  # the operator of another test may have left one
         token = cluster.kubectl("create", "token", "-n", HOME, ACCOUNT).strip()
         file = folder / "operator.kubeconfig"
         file.write_text(kubeconfig(cluster.server.url, ca_file=cluster.server.ca_file, token=token))
@@ -99,6 +102,12 @@ class Installed:
     def remove(self) -> None:
         """Take the rights away again."""
         self._cluster.kubectl("delete", "--ignore-not-found", "-f", "-", given=self._list())
+
+
+def _lease(objects: list[dict[str, Any]]) -> dict[str, str]:
+    [deployment] = [body for body in objects if body["kind"] == "Deployment"]
+    variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    return {it["name"]: it["value"] for it in variables if "LEASE" in it["name"]}
 
 
 @pytest.fixture
