@@ -24,7 +24,6 @@ from e2e.soak import (
     truths,
     victims,
 )
-from e2e.world import GOOD, loans
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
@@ -171,9 +170,3 @@ class TestDriving:
             {"metadata": {"name": "d-1", "labels": {"modelrelease.dev/revision": "d"}}},
         ]
         assert victims(pods) == ["a-1", "a-2"]
-
-    def test_another_attempt_is_another_revision_that_is_still_scraped(self):
-        """The demo's Prometheus scrapes annotated pods only: a revision that is not scraped can never be judged."""
-        first, second = (loans(GOOD, attempt=attempt, replicas=2)["spec"]["server"] for attempt in ("1", "2"))
-        assert first["template"] != second["template"]
-        assert first["template"]["metadata"]["annotations"]["prometheus.io/scrape"] == "true"
