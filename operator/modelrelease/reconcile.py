@@ -24,7 +24,7 @@ from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Star
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
-from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
+from modelrelease.core.plan import Manifest, Plan, object_name, on_trial, owner_reference, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.transition import transition, transition_invalid
 from modelrelease.core.verdict import Finding
@@ -58,7 +58,7 @@ class Kube(Protocol):
         """Make an object what *manifest* says; return whether anything had to be written."""
 
     async def delete(self, manifest: Manifest) -> None:
-        """Delete an object; one that is absent is fine."""
+        """Delete an object; one that is absent is fine, one that has another owner raises Conflict and stays."""
 
     async def emit(self, body: dict[str, Any], announcement: Announcement) -> None:
         """Write an Event about the release; a failure is not the release's."""
@@ -260,7 +260,9 @@ async def _apply(release: Release, planned: Plan, world: World, *, route_only: b
         return failures[0] if failures else None
     for revision in planned.prune:
         for manifest in _objects_of(release, revision):
-            failures += [failure] if (failure := await _tried(world.kube.delete(manifest))) else []
+            failure = await _tried(world.kube.delete(manifest))
+            # What somebody else has made his own is no business of ours any more; what is ours still is tried again.
+            failures += [failure] if failure and not isinstance(failure, Conflict) else []
     return failures[0] if failures else None
 
 
@@ -289,7 +291,11 @@ async def _tried(write: Awaitable[object]) -> AdapterError | None:
 
 
 def _objects_of(release: Release, revision: str) -> list[Manifest]:
-    metadata = {"name": f"{release.name}-{revision}", "namespace": release.namespace}
+    metadata = {
+        "name": object_name(release.name, revision),
+        "namespace": release.namespace,
+        "ownerReferences": [owner_reference(release)],
+    }
     kinds = [("apps/v1", "Deployment"), ("v1", "Service"), ("apps/v1", "ControllerRevision")]
     return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
 
