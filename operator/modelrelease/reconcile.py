@@ -21,6 +21,7 @@ from modelrelease.core.announce import Announcement, announce
 from modelrelease.core.attention import look_again
 from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Start, decide, refuse
+from modelrelease.core.elapsed import Jump
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
@@ -100,9 +101,13 @@ class World:
     scrape_interval: timedelta
 
 
-async def reconcile(namespace: str, name: str, world: World, now: datetime) -> timedelta | None:
+async def reconcile(
+    namespace: str, name: str, world: World, now: datetime, jumps: tuple[Jump, ...] = ()
+) -> timedelta | None:
     """
     Bring one release a step further, and return when to look again; None when only a change can matter.
+
+    *jumps* are those of the clock that *now* was read from.
 
     Raises:
         AdapterError: The cluster could not be read or written; nothing is lost, the next tick starts anew.
@@ -117,7 +122,7 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
         return await _refuse(release, body, before, world, now)
 
     seen = await _observe(release, before, world, moment)
-    situation = Situation(release, before, seen, evaluate(release, before, seen.evidence), now)
+    situation = Situation(release, before, seen, evaluate(release, before, seen.evidence), now, jumps)
     decision = decide(situation)
     after = transition(situation, decision)
     world.log.decided(release, before.stage, decision)

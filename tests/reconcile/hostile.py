@@ -8,7 +8,7 @@ and done within one reconcile is kept as a ``Tick``, for ``promises`` to judge.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -66,6 +66,7 @@ class Tick:
 
     Attributes:
         now: What the clock said, to the microsecond.
+        lived: How much time has really passed since the beginning of everything.
         body: The release as it was read; None when it was not.
         children: Its objects as they were read.
         windows, evidence: What was asked of Prometheus, and its answer.
@@ -80,6 +81,7 @@ class Tick:
     """
 
     now: datetime
+    lived: timedelta = timedelta(0)
     body: Object | None = None
     children: Children | None = None
     windows: tuple[StageWindow, ...] = ()
@@ -250,11 +252,13 @@ class FedMetrics:
         kube: Where the tick is kept.
         feeds: What was counted, by revision of the candidate; ``GOOD`` unless told otherwise.
         outage: Whether nothing can be read.
+        began: How much time had passed when each stage was first asked about, by revision, name and recorded start.
     """
 
     kube: HostileKube
     feeds: dict[str, Feed] = field(default_factory=dict)
     outage: bool = False
+    began: dict[tuple[str, str, datetime], timedelta] = field(default_factory=dict)
 
     async def read(self, release, windows, baseline, candidate) -> Evidence:
         feed = self.feeds.get(candidate, Feed.GOOD)
@@ -262,7 +266,10 @@ class FedMetrics:
         counted = tuple(
             _counted(it.name, it.kind, it.percent, _seconds(it), feed, baseline is not None) for it in windows
         )
-        evidence = told or counted
+        open_ = windows[-1]
+        began = self.began.setdefault((candidate, open_.name, open_.start), self.kube.tick.lived)
+        covered = (self.kube.tick.lived - began).total_seconds()
+        evidence = told or (*counted[:-1], replace(counted[-1], covered=covered))
         self.kube.tick.windows, self.kube.tick.evidence = tuple(windows), evidence
         return evidence
 

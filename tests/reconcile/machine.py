@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from modelrelease.adapters.errors import AdapterError
 from modelrelease.api.parse import Release
 from modelrelease.api.status import ReleaseStatus
+from modelrelease.core.elapsed import Jump
 from modelrelease.reconcile import World, reconcile
 from tests.builders import NOW, a_body, revision_of
 from tests.reconcile.fakes import Crash, Object
@@ -140,6 +141,8 @@ class Releases(RuleBasedStateMachine):
         TALLY.runs += 1
         self.loop = asyncio.new_event_loop()
         self.now = NOW
+        self.lived = timedelta(0)
+        self.jumps: tuple[Jump, ...] = ()
         self.whole = True
         self.kube = HostileKube(tick=Tick(NOW))
         self.metrics = FedMetrics(self.kube)
@@ -151,14 +154,14 @@ class Releases(RuleBasedStateMachine):
 
     def reconcile(self) -> Tick:
         """Reconcile once, whatever goes wrong, and check what was promised."""
-        tick = self.kube.tick = Tick(self.now)
+        tick = self.kube.tick = Tick(self.now, self.lived)
         self.whole = False
         try:
-            tick.again = self.loop.run_until_complete(reconcile("fraud", "radar", self.world, self.now))
+            tick.again = self.loop.run_until_complete(reconcile("fraud", "radar", self.world, self.now, self.jumps))
         except AdapterError as error:
             tick.error = error
         except Crash:
-            tick.died = True
+            tick.died, self.jumps = True, ()
         tick.route_after = self.kube.objects.get(("HTTPRoute", "radar"))
         self.kube.faults.clear()
         self.kube.edits.clear()
@@ -169,7 +172,11 @@ class Releases(RuleBasedStateMachine):
 
     def go_on(self, tick: Tick) -> None:
         """Let the time pass that the engine would wait."""
-        self.now += timedelta(seconds=1) if tick.error or tick.died else min(tick.again or RESYNC, RESYNC)
+        self._pass(timedelta(seconds=1) if tick.error or tick.died else min(tick.again or RESYNC, RESYNC))
+
+    def _pass(self, time: timedelta) -> None:
+        self.now += time
+        self.lived += time
 
     @initialize(plan=plans, contract=contracts, ready=st.booleans())
     def begin(self, plan: str, contract: str, ready: bool) -> None:
@@ -200,11 +207,14 @@ class Releases(RuleBasedStateMachine):
 
     @step(seconds=seconds)
     def wait(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+        self._pass(timedelta(seconds=seconds))
 
-    @step(seconds=jumps)
-    def clock_jumps(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+    @step(seconds=jumps, noticed=st.booleans())
+    def clock_jumps(self, seconds: float, noticed: bool) -> None:
+        """Set the clock; the operator may not have been there to notice."""
+        by = timedelta(seconds=seconds)
+        self.now += by
+        self.jumps = (*self.jumps, Jump(self.now, by)) if noticed else ()
 
     # What people order.
 
@@ -338,7 +348,7 @@ class Releases(RuleBasedStateMachine):
         if not isinstance(parsed(self.kube.body), Release):
             self._correct_the_spec()
         self.kube.edit(suspend=False)
-        self.now = max([self.now, *_times(self.kube.status)])
+        self.now, self.jumps = max([self.now, *_times(self.kube.status)]), ()
         for _ in range(TO_REST):
             tick = self.reconcile()
             assert tick.error is None

@@ -32,7 +32,8 @@ def parsed(body: Object) -> Release | InvalidSpec:
 
 def judged(contract: Any, evidence: Any, **how: Any) -> GateVerdict:
     """Return what ``judge`` says; the same counts of the same contract are told apart by identity."""
-    key = (id(contract), *map(id, evidence), *sorted(how.items()))
+    told = [(it.stage, it.kind, it.seconds, it.percent, id(it.counts)) for it in evidence]
+    key = (id(contract), *told, *sorted(how.items()))
     if key not in _judged:
         # What is kept cannot give its identity to something else.
         _judged[key] = (judge(contract, evidence, **how), (contract, evidence))
