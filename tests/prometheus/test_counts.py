@@ -252,8 +252,10 @@ def test_only_time_with_samples_is_covered(told, server):
     shadow, canary = told[0].windows
     earlier = replace(shadow, start=shadow.start - timedelta(minutes=1), end=canary.end)
     reader = PrometheusReader(PrometheusSettings(url=server.url, scrape_interval=timedelta(seconds=SCRAPE)))
-    (read,) = asyncio.run(reader.read(a_release(contract=CONTRACT), [earlier], OLD, NEW))
+    evidence = asyncio.run(reader.read(a_release(contract=CONTRACT), [earlier], OLD, NEW))
     reader.close()
+    assert not isinstance(evidence, MetricsUnavailable), evidence
+    (read,) = evidence
     existed = read.seconds - 60
     assert 0.5 * existed < read.covered <= existed + 2 * SCRAPE + 1
 

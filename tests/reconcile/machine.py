@@ -114,17 +114,19 @@ AT_REST: Final[dict[tuple[str, str], tuple[datetime, int, Object, dict[tuple[str
 
 
 def step(*conditions: Callable[["Releases"], bool], **draws: Any) -> Callable[[Callable[..., None]], Any]:
-    """Make a method a rule that is counted and followed by a few reconciles, with the condition under which it fits."""
+    """Make a method a rule where *conditions* hold: counted, followed by a few reconciles, and often by better days."""
 
     def made(method: Callable[..., None]) -> Any:
-        def counted(self: "Releases", then: int, **drawn: Any) -> None:
+        def counted(self: "Releases", then: int, heals: bool, **drawn: Any) -> None:
             TALLY.steps += 1
             method(self, **drawn)
             for _ in range(then):
                 self.go_on(self.reconcile())
+            if heals:
+                self._heal()
 
         counted.__name__, counted.__doc__ = method.__name__, method.__doc__
-        it = rule(**draws, then=st.integers(0, 4))(counted)
+        it = rule(**draws, then=st.integers(0, 4), heals=st.sampled_from((False, True, True)))(counted)
         for condition in conditions:
             it = precondition(condition)(it)
         return it
@@ -326,8 +328,11 @@ class Releases(RuleBasedStateMachine):
         for troubles in (kube.refused, kube.broken, kube.restarting, kube.short):
             troubles.clear()
         self.gateway_heals()
-        self.metrics.feeds.clear()
         self.metrics.outage = False
+        if not isinstance(parsed(kube.body), Release):
+            self._correct_the_spec()
+        if kube.body["spec"].get("suspend"):
+            kube.edit(suspend=False)
         uid = kube.body["metadata"]["uid"]
         kube.objects = {
             key: it for key, it in kube.objects.items() if it["metadata"]["ownerReferences"][0]["uid"] == uid
@@ -345,9 +350,7 @@ class Releases(RuleBasedStateMachine):
     def _come_to_rest(self) -> None:
         """Without trouble, what is ordered becomes the release, or it is said that it was rolled back."""
         self._heal()
-        if not isinstance(parsed(self.kube.body), Release):
-            self._correct_the_spec()
-        self.kube.edit(suspend=False)
+        self.metrics.feeds.clear()
         self.now, self.jumps = max([self.now, *_times(self.kube.status)]), ()
         for _ in range(TO_REST):
             tick = self.reconcile()
