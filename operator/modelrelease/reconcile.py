@@ -267,7 +267,8 @@ async def _apply(release: Release, planned: Plan, world: World, *, route_only: b
         for manifest in _objects_of(release, revision):
             failure = await _tried(world.kube.delete(manifest))
             # What somebody else has made his own is no business of ours any more; what is ours still is tried again.
-            failures += [failure] if failure and not isinstance(failure, Conflict) else []
+            foreign = isinstance(failure, Conflict) and not isinstance(failure, Overtaken)
+            failures += [failure] if failure and not foreign else []
     return failures[0] if failures else None
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, Refused, Unreachable
+from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, NotLeading, Overtaken, Refused, Unreachable
 from modelrelease.adapters.kube import Children
 from modelrelease.core.counts import Evidence, MetricsUnavailable, SliceCounts, StageCounts
 from modelrelease.core.decide import Decision
@@ -41,6 +41,8 @@ class Fault:
 
 FAULTS: Final = (
     Fault(Conflict),
+    Fault(Overtaken),
+    Fault(NotLeading),
     Fault(Refused),
     Fault(NotFound),
     Fault(Unreachable),
