@@ -93,6 +93,14 @@ bench-truth: $(STAMP) ## Error rates over simulated releases, side by side with 
 bench-latency: $(STAMP) ## Time from "visible in Prometheus" to "route written", with a real operator, API server and Prometheus
 	@PYTHONPATH=. $(BIN)/python bench/bench_latency.py
 
+MODEL_RUNS ?= 5000
+soak: $(STAMP) ## Random days of a release against its promises, other ones each time (MODEL_RUNS=5000); prints what happened
+	@MODEL_RUNS=$(MODEL_RUNS) $(BIN)/pytest tests/reconcile/test_model.py -q
+
+FUZZ_SPECS ?= 10000
+fuzz: $(STAMP) ## Mutated specs against a real API server, the parser and the operator (FUZZ_SPECS=10000)
+	@FUZZ_SPECS=$(FUZZ_SPECS) $(BIN)/pytest tests/api/test_fuzz.py tests/core/test_any_spec.py tests/core/test_injection.py -q
+
 lock: $(STAMP) ## Lock the requirements anew
 	@for part in operator model-server-runtime model-server dev; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \

@@ -22,6 +22,7 @@ from modelrelease.core.announce import Announcement, announce
 from modelrelease.core.attention import look_again
 from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Start, decide, refuse
+from modelrelease.core.elapsed import Jump
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
@@ -59,7 +60,7 @@ class Kube(Protocol):
         """Make an object what *manifest* says; return whether anything had to be written."""
 
     async def delete(self, manifest: Manifest) -> None:
-        """Delete an object; one that is absent is fine."""
+        """Delete an object; one that is absent is fine, one that has another owner raises Conflict and stays."""
 
     async def emit(self, body: dict[str, Any], announcement: Announcement) -> None:
         """Write an Event about the release; a failure is not the release's."""
@@ -101,9 +102,13 @@ class World:
     scrape_interval: timedelta
 
 
-async def reconcile(namespace: str, name: str, world: World, now: datetime) -> timedelta | None:
+async def reconcile(
+    namespace: str, name: str, world: World, now: datetime, jumps: tuple[Jump, ...] = ()
+) -> timedelta | None:
     """
     Bring one release a step further, and return when to look again; None when only a change can matter.
+
+    *jumps* are those of the clock that *now* was read from.
 
     Raises:
         AdapterError: The cluster could not be read or written; nothing is lost, the next tick starts anew.
@@ -118,7 +123,7 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
         return await _refuse(release, body, before, world, now)
 
     seen = await _observe(release, before, world, moment)
-    situation = Situation(release, before, seen, evaluate(release, before, seen.evidence), now)
+    situation = Situation(release, before, seen, evaluate(release, before, seen.evidence), now, jumps)
     decision = decide(situation)
     after = transition(situation, decision)
     world.log.decided(release, before.stage, decision)
@@ -263,7 +268,10 @@ async def _apply(release: Release, planned: Plan, world: World, *, route_only: b
         return failures[0] if failures else None
     for revision in planned.prune:
         for manifest in _objects_of(release, revision):
-            failures += [failure] if (failure := await _tried(world.kube.delete(manifest))) else []
+            failure = await _tried(world.kube.delete(manifest))
+            # What somebody else has made his own is no business of ours any more; what is ours still is tried again.
+            foreign = isinstance(failure, Conflict) and not isinstance(failure, Overtaken)
+            failures += [failure] if failure and not foreign else []
     return failures[0] if failures else None
 
 
