@@ -224,6 +224,15 @@ class Releases(RuleBasedStateMachine):
     def release_version(self, version: str) -> None:
         self.kube.edit(model={"version": version})
 
+    @step(version=st.sampled_from(VERSIONS), feed=st.sampled_from(Feed))
+    def release_what_does(self, version: str, feed: Feed) -> None:
+        self.metrics.feeds[revision_of(version).name] = feed
+        self.kube.edit(model={"version": version})
+
+    @step(lambda self: bool(self.kube.status.get("candidate")), feed=st.sampled_from(Feed))
+    def the_candidate_turns(self, feed: Feed) -> None:
+        self.metrics.feeds[self.kube.status["candidate"]["revision"]] = feed
+
     @step(lambda self: bool(self.kube.status.get("stable")))
     def back_to_stable(self) -> None:
         self.kube.edit(model={"version": self.kube.status["stable"]["version"]})
