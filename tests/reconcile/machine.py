@@ -120,8 +120,7 @@ def step(*conditions: Callable[["Releases"], bool], **draws: Any) -> Callable[[C
         def counted(self: "Releases", then: int, heals: bool, **drawn: Any) -> None:
             TALLY.steps += 1
             method(self, **drawn)
-            for _ in range(then):
-                self.go_on(self.reconcile())
+            self.look(then)
             if heals:
                 self._heal()
 
@@ -176,6 +175,14 @@ class Releases(RuleBasedStateMachine):
         """Let the time pass that the engine would wait."""
         self._pass(timedelta(seconds=1) if tick.error or tick.died else min(tick.again or RESYNC, RESYNC))
 
+    def look(self, times: int) -> None:
+        """Reconcile some times, but not on and on when there is nothing to do."""
+        for _ in range(times):
+            tick = self.reconcile()
+            self.go_on(tick)
+            if tick.again is None and not tick.error and not tick.died:
+                return
+
     def _pass(self, time: timedelta) -> None:
         self.now += time
         self.lived += time
@@ -199,8 +206,7 @@ class Releases(RuleBasedStateMachine):
 
     @step(ticks=st.integers(2, 20))
     def ticks(self, ticks: int) -> None:
-        for _ in range(ticks):
-            self.go_on(self.reconcile())
+        self.look(ticks)
 
     @step(at=st.integers(0, 4), version=st.sampled_from(VERSIONS))
     def tick_into_an_edit(self, at: int, version: str) -> None:
@@ -223,6 +229,15 @@ class Releases(RuleBasedStateMachine):
     @step(version=st.sampled_from(VERSIONS))
     def release_version(self, version: str) -> None:
         self.kube.edit(model={"version": version})
+
+    @step(version=st.sampled_from(VERSIONS), feed=st.sampled_from(Feed))
+    def release_what_does(self, version: str, feed: Feed) -> None:
+        self.metrics.feeds[revision_of(version).name] = feed
+        self.kube.edit(model={"version": version})
+
+    @step(lambda self: bool(self.kube.status.get("candidate")), feed=st.sampled_from(Feed))
+    def the_candidate_turns(self, feed: Feed) -> None:
+        self.metrics.feeds[self.kube.status["candidate"]["revision"]] = feed
 
     @step(lambda self: bool(self.kube.status.get("stable")))
     def back_to_stable(self) -> None:
