@@ -64,6 +64,23 @@ def a_body(version: str = "2", **spec: Any) -> dict[str, Any]:
     }
 
 
+def a_contract(name: str = "promise", **spec: Any) -> dict[str, Any]:
+    """Return a ModelContract that says what the contract of ``a_body`` says; *spec* replaces whole fields of it."""
+    return {
+        "apiVersion": "modelrelease.dev/v1alpha1",
+        "kind": "ModelContract",
+        "metadata": {"name": name, "namespace": "fraud", "uid": "u-c", "generation": 1, "resourceVersion": "1"},
+        "spec": {**a_body()["spec"]["contract"], **spec},
+    }
+
+
+def a_body_that_refers(version: str = "2", contract: str = "promise", **spec: Any) -> dict[str, Any]:
+    """Return ``a_body`` with a reference to a ModelContract in place of its contract."""
+    body = a_body(version, contractRef={"name": contract}, **spec)
+    del body["spec"]["contract"]
+    return body
+
+
 def a_release(version: str = "2", **spec: Any) -> Release:
     """Return the parsed release of ``a_body``."""
     release = parse(a_body(version, **spec))
@@ -86,8 +103,9 @@ def a_status(
     unavailable: timedelta | None = None,
     metrics_missing: timedelta | None = None,
     rejected: Sequence[str] = (),
+    contract: str | None = None,
 ) -> ReleaseStatus:
-    """Return the status of a rollout in *stage*, entered that long ago; revisions are given by version."""
+    """Return the status of a rollout in *stage*, entered that long ago; revisions by version, *contract* by digest."""
     kinds = {
         "shadow": ("shadow", 0, 100),
         "canary-10": ("canary", 10, 0),
@@ -98,7 +116,7 @@ def a_status(
     start = NOW - entered
     trial = None
     if candidate is not None:
-        record = [StageRecord(name=stage, kind=kind, start_time=start)] if kind else []
+        record = [StageRecord(name=stage, kind=kind, contract=contract, start_time=start)] if kind else []
         trial = CandidateStatus(
             revision=revision_of(candidate).name,
             version=candidate,

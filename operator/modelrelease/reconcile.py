@@ -14,13 +14,22 @@ from typing import Any, Final, Protocol
 from modelrelease.adapters.errors import AdapterError, Conflict, Refused
 from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest
 from modelrelease.adapters.kube import Children
-from modelrelease.api.parse import InvalidSpec, Release, parse
+from modelrelease.api.parse import InvalidSpec, Release, named_contract, parse
 from modelrelease.api.release import StageKind
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.announce import Announcement, announce
 from modelrelease.core.attention import look_again
 from modelrelease.core.counts import Evidence, MetricsUnavailable
-from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Start, decide, refuse
+from modelrelease.core.decide import (
+    Cancel,
+    Decision,
+    RollBack,
+    Situation,
+    Start,
+    decide,
+    refuse,
+    under_another_contract,
+)
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
@@ -41,6 +50,9 @@ class Kube(Protocol):
 
     async def get_release(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Read a ModelRelease from the API server, not from a cache."""
+
+    async def get_contract(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Read a ModelContract from the API server, not from a cache."""
 
     async def read_children(self, namespace: str, name: str, uid: str, revisions: Iterable[str]) -> Children:
         """Read everything that belongs to a release, and whether the names of *revisions* are free or its own."""
@@ -112,7 +124,8 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
         return None
     moment, now = now, now.replace(microsecond=0)  # status holds whole seconds; evidence is as fresh as can be
     before = ReleaseStatus.model_validate(body.get("status") or {})
-    release = parse(body)
+    contract = named_contract(body)
+    release = parse(body, await world.kube.get_contract(namespace, contract) if contract else None)
     if isinstance(release, InvalidSpec):
         return await _refuse(release, body, before, world, now)
 
@@ -194,11 +207,11 @@ async def _gateway_problem(release: Release, status: ReleaseStatus, world: World
 
 async def _evidence(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Evidence | None:
     trial = on_trial(status)
-    if trial is None or trial.current_stage is None:
+    if trial is None or trial.current_stage is None or under_another_contract(trial.current_stage, release):
         return None
     windows = [
         StageWindow(stage.name, stage.kind, stage.start_time, stage.end_time or moment, stage.percent)
-        for stage in trial.stages
+        for stage in trial.evidence_stages
     ]
     return await _read(release, windows, status, trial.revision, world, EVIDENCE_LIMIT)
 

@@ -18,6 +18,7 @@ from tests.api.specs import GOOD
 from tests.apiserver import Cluster
 
 FILE = "modelrelease.dev_modelreleases.yaml"
+KINDS = ("ModelRelease", "ModelContract", "ReleaseDecision")
 CHART = paths.REPOSITORY / "charts" / "modelrelease-operator" / "crds"
 
 
@@ -27,6 +28,8 @@ def test_the_committed_copies_are_the_generated_ones():
 
     assert text == (paths.REPOSITORY / "crds" / FILE).read_text()
     assert text == (CHART / FILE).read_text()
+    for folder in (paths.REPOSITORY / "crds", CHART):
+        assert rendered() == {file.name: file.read_text() for file in folder.iterdir()}
 
 
 def test_check_shows_the_difference_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -62,9 +65,10 @@ def test_only_the_status_has_a_default():
     assert defaults == [{"observedGeneration": -1}]
 
 
-def test_every_field_of_the_spec_says_what_it_is():
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_of_the_spec_says_what_it_is(kind: str):
     """``kubectl explain`` answers for every field that users write."""
-    spec = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
     silent = [name for part in _parts(spec) for name, field in _own(part).items() if not field.get("description")]
 

@@ -18,6 +18,7 @@ ALL = "get list watch create patch delete"
 
 IN_NAMESPACES = {
     ("modelrelease.dev", "modelreleases"): "get list watch",
+    ("modelrelease.dev", "modelcontracts"): "get list watch",
     ("modelrelease.dev", "modelreleases/status"): "patch",
     ("apps", "deployments"): ALL,
     ("apps", "controllerrevisions"): "get list create delete",

@@ -17,6 +17,7 @@ from modelrelease.core.decide import (
     Decision,
     Hold,
     Prepare,
+    Rejudge,
     RollBack,
     Situation,
     Start,
@@ -133,6 +134,18 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "after a rollback",
         a_situation(a_status("RolledBack", rejected=["2"]), release=a_release("3")),
         (Start,),
+    ),
+    (
+        "the contract was edited",
+        "its evidence and its bake begin anew",
+        a_situation(a_status(contract="another"), finding=a_verdict(BREACH)),
+        (Rejudge,),
+    ),
+    (
+        "the candidate is not available any more",
+        "before an edit of the contract is looked at",
+        a_situation(a_status(contract="another", unavailable=MINUTE), observation=seen(available={"1": 3, "2": 0})),
+        (RollBack, Reason.CANDIDATE_UNAVAILABLE),
     ),
     (
         "the stage left the plan",
@@ -390,6 +403,7 @@ def situations(draw: st.DrawFn) -> Situation:
         unavailable=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         metrics_missing=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         rejected=draw(st.lists(VERSIONS, max_size=2)),
+        contract=draw(st.none() | st.sampled_from([a_release().contract.digest, "another"])),
     )
     return Situation(
         release=a_release(
@@ -407,7 +421,8 @@ def situations(draw: st.DrawFn) -> Situation:
             gateway_problem=draw(st.none() | st.just(ABSENT)),
             conflict=draw(st.none() | st.just("Service fraud/radar-1")),
         ),
-        finding=draw(FINDINGS) if open_stage else None,
+        # Nothing is judged by a contract that is not the stage's.
+        finding=draw(FINDINGS) if open_stage and status.candidate.current_stage.contract != "another" else None,
         now=NOW,
     )
 

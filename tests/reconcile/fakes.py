@@ -34,6 +34,7 @@ class FakeKube:
     """The API server, its Deployment controller (pods are ready at once, unless told not to be) and a Gateway."""
 
     body: Object = field(default_factory=a_body)
+    contracts: dict[str, Object] = field(default_factory=dict)
     objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
@@ -60,6 +61,9 @@ class FakeKube:
 
     async def get_release(self, namespace: str, name: str) -> Object | None:
         return self._read("release", lambda: copy.deepcopy(self.body))
+
+    async def get_contract(self, namespace: str, name: str) -> Object | None:
+        return self._read("contract", lambda: copy.deepcopy(self.contracts.get(name)))
 
     async def read_children(self, namespace: str, name: str, uid: str, revisions: Iterable[str]) -> Children:
         return self._read("children", lambda: self._children(name, uid))

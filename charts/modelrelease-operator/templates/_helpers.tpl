@@ -17,7 +17,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* What the operator does in a namespace whose ModelReleases it carries out. */}}
 {{- define "operator.rules" -}}
 - apiGroups: [modelrelease.dev]
-  resources: [modelreleases]
+  resources: [modelreleases, modelcontracts]
   verbs: [get, list, watch]
 - apiGroups: [modelrelease.dev]
   resources: [modelreleases/status]

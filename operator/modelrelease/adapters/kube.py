@@ -94,6 +94,7 @@ class _Kind:
 
 _GATEWAY_API: Final = "/apis/gateway.networking.k8s.io/v1"
 _RELEASE: Final = _Kind("ModelRelease", f"/apis/{GROUP}/{VERSION}", "modelreleases")
+_CONTRACT: Final = _Kind("ModelContract", f"/apis/{GROUP}/{VERSION}", "modelcontracts")
 _DEPLOYMENT: Final = _Kind("Deployment", "/apis/apps/v1", "deployments")
 _REVISION: Final = _Kind("ControllerRevision", "/apis/apps/v1", "controllerrevisions")
 _SERVICE: Final = _Kind("Service", "/api/v1", "services")
@@ -184,9 +185,10 @@ class KubeCluster:
 
     async def missing_kinds(self) -> frozenset[str]:
         """Return the kinds that are not built in and that the API server does not serve."""
-        wanted = (_RELEASE, _ROUTE)
-        served = await asyncio.gather(*(self._served(kind.api) for kind in wanted))
-        return frozenset(kind.name for kind, plurals in zip(wanted, served, strict=True) if kind.plural not in plurals)
+        wanted = (_RELEASE, _CONTRACT, _ROUTE)
+        apis = tuple({kind.api for kind in wanted})
+        served = dict(zip(apis, await asyncio.gather(*map(self._served, apis)), strict=True))
+        return frozenset(kind.name for kind in wanted if kind.plural not in served[kind.api])
 
     async def _served(self, api: str) -> frozenset[str]:
         try:
@@ -207,6 +209,10 @@ class KubeCluster:
         else:
             self._memory.setdefault((namespace, name), _Memory())
         return release
+
+    async def get_contract(self, namespace: str, name: str) -> Object | None:
+        """Return the ModelContract as the API server has it now; None when there is none, or no such kind."""
+        return await self._get(_CONTRACT, namespace, name)
 
     async def get_route(self, namespace: str, name: str) -> Object | None:
         """Return the HTTPRoute; None when there is none, or no such kind."""

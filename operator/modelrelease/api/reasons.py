@@ -55,6 +55,10 @@ class Reason(StrEnum):
     # What is wrong with the spec or with what it names.
     INVALID_SPEC = "InvalidSpec"
     """The spec says something that the operator cannot carry out."""
+    CONTRACT_NOT_FOUND = "ContractNotFound"
+    """The ModelContract named in contractRef does not exist in the release's namespace."""
+    CONTRACT_INVALID = "ContractInvalid"
+    """The ModelContract named in contractRef says something that the operator cannot judge."""
     GATEWAY_NOT_FOUND = "GatewayNotFound"
     """A Gateway named in traffic.gatewayAPI.parentRefs does not exist."""
     MIRROR_UNSUPPORTED = "MirrorUnsupported"

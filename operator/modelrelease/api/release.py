@@ -19,14 +19,11 @@ from modelrelease.api.template import PodTemplate
 Percent = Annotated[int, Between(1, 100)]
 Replicas = Annotated[int, Between(1, 1000)]
 Port = Annotated[int, Between(1, 65535)]
-ObjectName = Annotated[
-    str,
-    StringConstraints(max_length=253),
-    Spelling(
-        pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?",
-        wanted="an object's name: use lower-case letters, digits, inner dashes and dots",
-    ),
-]
+OBJECT_NAME: Final = Spelling(
+    pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?",
+    wanted="an object's name: use lower-case letters, digits, inner dashes and dots",
+)
+ObjectName = Annotated[str, StringConstraints(max_length=253), OBJECT_NAME]
 HostName = Annotated[
     str,
     StringConstraints(max_length=253),
@@ -206,6 +203,12 @@ class Analysis(SpecModel):
     metrics_deadline: PositiveDuration | None = Field(default=None, description="Default 30m.")
 
 
+class ContractRef(SpecModel):
+    """A ModelContract of the release's own namespace."""
+
+    name: ObjectName = Field(description="Name of the ModelContract.")
+
+
 class ReleaseSpec(SpecModel):
     """The whole spec of a ModelRelease."""
 
@@ -216,7 +219,10 @@ class ReleaseSpec(SpecModel):
     model: Model
     server: Server
     traffic: Traffic
-    contract: Contract
+    contract: Contract | None = Field(default=None, description="What must hold; or write contractRef.")
+    contract_ref: ContractRef | None = Field(
+        default=None, description="A ModelContract in the namespace of the release, instead of contract."
+    )
     stages: list[Stage] | None = Field(
         default=None,
         min_length=1,

@@ -7,6 +7,7 @@ ask for no floats.
 """
 
 from datetime import datetime
+from itertools import takewhile
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, Field, PlainSerializer, StringConstraints
@@ -48,6 +49,10 @@ class StageRecord(StatusModel):
     percent: int | None = Field(
         default=None, description="Share of user requests, or of their copies, that it gets there."
     )
+    contract: str | None = Field(
+        default=None,
+        description="Digest of the contract that it is judged by; evidence counts under one contract only.",
+    )
     start_time: Time
     end_time: Time | None = None
 
@@ -72,6 +77,13 @@ class CandidateStatus(RevisionStatus):
     replicas: int = Field(default=1, description="Pods that it is to have now.")
     unavailable_since: Time | None = Field(default=None, description="Since when its pods are not available.")
     stages: list[StageRecord] = Field(default_factory=list, description="Stages in the order they were entered.")
+
+    @property
+    def evidence_stages(self) -> list[StageRecord]:
+        """The stages whose evidence counts for the open one: those under its contract, back to the last edit of it."""
+        under = self.stages[-1].contract if self.stages else None
+        counted = list(takewhile(lambda stage: stage.contract == under, reversed(self.stages)))
+        return counted[::-1]
 
     @property
     def current_stage(self) -> StageRecord | None:
@@ -128,6 +140,7 @@ class GateStatus(StatusModel):
     reason: str
     message: str = ""
     worst: str = Field(default="", description="The worst slice in one line.")
+    contract: str | None = Field(default=None, description="Digest of the contract that it was judged by.")
     eta: str | None = Field(default=None, description="How much longer it takes at the present rates and traffic.")
     evaluated_at: Time
     clauses: list[ClauseStatus] = Field(default_factory=list)

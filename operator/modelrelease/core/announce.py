@@ -31,6 +31,14 @@ def announce(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
 
 
 def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
+    if (old := _open_stage(before)) and (new := _open_stage(after)) and _judged_anew(old, new):
+        yield Announcement(
+            "Normal",
+            "ContractChanged",
+            f"stage {new.name}: the contract was edited (digest {old.contract} -> {new.contract}): evidence and bake "
+            "begin anew, and what earlier stages showed counts no more",
+        )
+        return
     moved = (before.stage, before.stage_start_time) != (after.stage, after.stage_start_time)
     if not moved:
         yield from _growing(before, after)
@@ -46,6 +54,14 @@ def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
             yield from _ended(before, after)
         case _:
             yield from _entered(before, after, finding)
+
+
+def _open_stage(status: ReleaseStatus) -> StageRecord | None:
+    return status.candidate.current_stage if status.candidate else None
+
+
+def _judged_anew(old: StageRecord, new: StageRecord) -> bool:
+    return old.name == new.name and old.contract != new.contract
 
 
 def _growing(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:

@@ -65,6 +65,13 @@ class Advance:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejudge:
+    """The contract was edited: what counts for the open stage, its evidence and its bake, begins anew."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RollBack:
     """All traffic returns to the stable revision, and the candidate is rejected."""
 
@@ -86,7 +93,7 @@ class Complete:
     message: str
 
 
-Decision = Hold | Start | Prepare | Advance | RollBack | Cancel | Complete
+Decision = Hold | Start | Prepare | Advance | Rejudge | RollBack | Cancel | Complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +181,11 @@ class Situation:
         return max(self.now - moment, timedelta(0)) if moment else timedelta(0)
 
 
+def under_another_contract(record: StageRecord, release: Release) -> bool:
+    """Return whether a stage was judged by a contract that says something else than the present one."""
+    return record.contract is not None and record.contract != release.contract.digest
+
+
 def replicas_for(release: Release, stage: Stage) -> int:
     """Return how many pods the candidate needs in *stage*."""
     return release.spec.shadow_replicas if stage.kind is StageKind.SHADOW else release.spec.replicas
@@ -250,6 +262,16 @@ def _stage_left_the_plan(it: Situation) -> Decision | None:
     if it.record is None or it.stage:
         return None
     return Start(f"stage {it.record.name} is no longer in spec.stages: the rollout starts over")
+
+
+def _contract_edited(it: Situation) -> Decision | None:
+    if it.record is None or not under_another_contract(it.record, it.release):
+        return None
+    return Rejudge(
+        f"the contract was edited in stage {it.record.name} (digest {it.record.contract} -> "
+        f"{it.release.contract.digest}): "
+        "its evidence and its bake begin anew, and what earlier stages showed counts no more"
+    )
 
 
 # Whether the candidate lives.
@@ -424,6 +446,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the candidate is too small for its first stage", _opening(_grow)),
     ("the candidate is ready for its first stage", _opening(_next_stage)),
     ("the candidate is not available any more", _unavailable),
+    ("the contract was edited", _contract_edited),
     ("the contract is breached", _breach),
     ("there is nothing to compare with", _nothing_to_compare),
     ("there are no metrics", _no_metrics),
@@ -446,4 +469,4 @@ def decide(situation: Situation) -> Decision:
 
 def refuse(invalid: InvalidSpec) -> Hold:
     """Return the decision for a spec that cannot be carried out: everything stays as recorded."""
-    return Hold(Reason.INVALID_SPEC, invalid.message, stalled=True)
+    return Hold(invalid.reason, invalid.message, stalled=True)

@@ -174,7 +174,7 @@ def stage_queries(
     """Return what to ask about *window*, read *lag* before its end so that scrapes under way are in."""
     until = window.end - lag
     frame = Frame.of(window.start, until)
-    contract = release.spec.contract
+    contract = release.contract
     matchers = arms(release, *([baseline] if baseline is not None else []), candidate)
     pairs = needed(contract, window.kind) if frame else ()
     asking = _Asking(contract, frame, matchers, REVISION, window) if frame else None
@@ -197,7 +197,7 @@ def half_queries(
     """Return what to ask about two halves of a revision's *pods* (label ``instance``); None if there is nothing."""
     until = window.end - lag
     frame = Frame.of(window.start, until)
-    contract = release.spec.contract
+    contract = release.contract
     pairs = comparable(contract, window.kind)
     if frame is None or not pairs:
         return None

@@ -35,6 +35,7 @@ from modelrelease.core.decide import (
     Decision,
     Hold,
     Prepare,
+    Rejudge,
     RollBack,
     Situation,
     Start,
@@ -46,6 +47,9 @@ from modelrelease.core.outlook import stage_forecasts
 from modelrelease.core.verdict import GateVerdict
 
 REJECTED_KEPT: Final = 10
+
+STAGES_KEPT: Final = 32
+"""Stages of one candidate that are kept: each plan has 16 at most, and every edit of the contract adds one."""
 
 MESSAGE_KEPT: Final = 1024
 """Length of the messages that are kept for years: a status that grows too large could not record the next rollback."""
@@ -86,7 +90,8 @@ def _observe(it: Situation) -> ReleaseStatus:
         case GateVerdict() as verdict:
             changes["metrics_missing_since"] = None
             assert it.record is not None, "a verdict is given on an open stage only"
-            changes["gate"] = gate_status(verdict, it.record.name, it.now)
+            gate = gate_status(verdict, it.record.name, it.now)
+            changes["gate"] = gate.model_copy(update={"contract": it.release.contract.digest})
         case None:
             changes["metrics_missing_since"] = None
         case _ as never:
@@ -111,6 +116,8 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
             return _with_candidate(it.status, replicas=replicas, unavailable_since=it.now)
         case Advance(stage=stage):
             return _advance(it, stage)
+        case Rejudge():
+            return _rejudge(it)
         case RollBack():
             return _roll_back(it, decision)
         case Cancel():
@@ -160,7 +167,13 @@ def _start(it: Situation) -> ReleaseStatus:
 def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
     assert it.trial is not None, "only a candidate advances"
     percent = stage.mirror_percent if stage.kind is StageKind.SHADOW else stage.weight
-    record = StageRecord(name=stage.name, kind=stage.kind.value, percent=percent, start_time=it.now)
+    record = StageRecord(
+        name=stage.name,
+        kind=stage.kind.value,
+        percent=percent,
+        contract=it.release.contract.digest,
+        start_time=it.now,
+    )
     stable = it.status.stable and it.status.stable.model_copy(update={"weight": 100 - stage.weight})
     status = _with_candidate(
         it.status,
@@ -170,6 +183,16 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
     )
     # The verdict that opened the stage says nothing of it.
     return status.model_copy(update={"stage": stage.name, "stage_start_time": it.now, "stable": stable, "gate": None})
+
+
+def _rejudge(it: Situation) -> ReleaseStatus:
+    assert it.trial is not None, "only a candidate is judged"
+    assert it.record is not None, "only an open stage is"
+    again = it.record.model_copy(update={"contract": it.release.contract.digest, "start_time": it.now})
+    stages = [*_closed(it.trial.stages, it.now), again][-STAGES_KEPT:]
+    return _with_candidate(it.status, stages=stages).model_copy(
+        update={"stage_start_time": it.now, "gate": None, "forecast": []}
+    )
 
 
 def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
