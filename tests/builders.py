@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from modelrelease.api.contract import OnBreach
-from modelrelease.api.parse import Release, parse
+from modelrelease.api.decision import Verb
+from modelrelease.api.parse import Asked, Release, parse
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.revision import Revision
 from modelrelease.api.status import (
@@ -13,6 +15,7 @@ from modelrelease.api.status import (
     PENDING,
     ROLLED_BACK,
     CandidateStatus,
+    DecisionRecord,
     Rejected,
     ReleaseStatus,
     StableStatus,
@@ -81,6 +84,28 @@ def a_body_that_refers(version: str = "2", contract: str = "promise", **spec: An
     return body
 
 
+def a_decision(
+    decision: str = "Approve", version: str = "2", stage: str | None = None, *, name: str = "radar-1", **spec: Any
+) -> dict[str, Any]:
+    """Return a ReleaseDecision of ana's about a version of ``a_body``; *spec* replaces whole fields of it."""
+    about = {"release": "radar", "revision": revision_of(version).name, "decision": decision}
+    given = {**about, "approvedBy": "ana", "reason": "checked by hand", **({"stage": stage} if stage else {}), **spec}
+    meta = {"name": name, "namespace": "fraud", "uid": f"u-{name}", "resourceVersion": "1"}
+    return {
+        "apiVersion": "modelrelease.dev/v1alpha1",
+        "kind": "ReleaseDecision",
+        "metadata": {**meta, "creationTimestamp": "2026-11-23T11:00:00Z"},
+        "spec": given,
+    }
+
+
+def decided(decision: Verb, stage: str, version: str = "2", **record: Any) -> DecisionRecord:
+    """Return a decision of ana's that was taken up a minute ago."""
+    record = {"name": "radar-1", "uid": "u-1", "time": NOW - timedelta(minutes=1), "reason": "checked", **record}
+    who = {"approved_by": "ana", "revision": revision_of(version).name}
+    return DecisionRecord(decision=decision, stage=stage, **who, **record)
+
+
 def a_release(version: str = "2", **spec: Any) -> Release:
     """Return the parsed release of ``a_body``."""
     release = parse(a_body(version, **spec))
@@ -88,6 +113,7 @@ def a_release(version: str = "2", **spec: Any) -> Release:
     return release
 
 
+@cache
 def revision_of(version: str) -> Revision:
     """Return the revision that ``a_release(version)`` asks for."""
     return a_release(version).desired
@@ -104,6 +130,7 @@ def a_status(
     metrics_missing: timedelta | None = None,
     rejected: Sequence[str] = (),
     contract: str | None = None,
+    decisions: Sequence[DecisionRecord] = (),
 ) -> ReleaseStatus:
     """Return the status of a rollout in *stage*, entered that long ago; revisions by version, *contract* by digest."""
     kinds = {
@@ -134,6 +161,7 @@ def a_status(
         stable=stable
         and StableStatus(revision=revision_of(stable).name, version=stable, weight=100 - weight, since=start),
         candidate=trial,
+        decisions=list(decisions),
         metrics_missing_since=NOW - metrics_missing if metrics_missing is not None else None,
         rejected=[
             Rejected(
@@ -190,6 +218,7 @@ def seen(
     conflict: str | None = None,
     evidence: Evidence | None = None,
     revisions: Sequence[str] = (),
+    asked: Sequence[Asked] = (),
 ) -> Observation:
     """Return what was read this tick; *available* pods are given by version, three each by default."""
     pods = {"1": 3, "2": 3} if available is None else available
@@ -202,6 +231,7 @@ def seen(
         gateway_problem=gateway_problem,
         conflict=conflict,
         evidence=evidence,
+        asked=tuple(asked),
     )
 
 

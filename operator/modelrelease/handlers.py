@@ -4,6 +4,7 @@ kopf, reduced to an informer: it tells which release may have changed, and nothi
     ModelRelease created, spec edited, listed     -> trigger
     ModelRelease deleted                          -> forget
     ModelContract changed                         -> trigger every release that refers to it
+    ReleaseDecision without an outcome            -> trigger its release
     Deployment, Service, HTTPRoute of a release   -> trigger
 
 Handlers never raise, never patch, and put no finalizer or annotation on anybody's object; a status that we wrote comes
@@ -40,6 +41,7 @@ RESTART_SECONDS: Final = 5.0
 
 _RELEASES: Final = (GROUP, VERSION, "modelreleases")
 _CONTRACTS: Final = (GROUP, VERSION, "modelcontracts")
+_DECISIONS: Final = (GROUP, VERSION, "releasedecisions")
 _CHILDREN: Final = {
     "Deployment": ("apps", "v1", "deployments"),
     "Service": ("", "v1", "services"),
@@ -167,6 +169,8 @@ class Informer:
         kopf.on.event(*_RELEASES, registry=registry)(self.on_release)
         if "ModelContract" not in missing:
             kopf.on.event(*_CONTRACTS, registry=registry)(self.on_contract)
+        if "ReleaseDecision" not in missing:
+            kopf.on.event(*_DECISIONS, registry=registry)(self.on_decision)
         for kind, resource in _CHILDREN.items():
             if kind not in missing:
                 kopf.on.event(*resource, registry=registry)(self.on_child)
@@ -200,6 +204,12 @@ class Informer:
         for release, named in self._contracts.items():
             if named == contract:
                 self._at_home(self.trigger, release)
+
+    async def on_decision(self, event: kopf.RawEvent, **_: object) -> None:
+        """Trigger the release that a decision is about, until it is answered."""
+        body: Mapping[str, Any] = event["object"]
+        if event["type"] != "DELETED" and not (body.get("status") or {}).get("outcome"):
+            self._at_home(self.trigger, (body["metadata"]["namespace"], body["spec"]["release"]))
 
     async def on_child(self, event: kopf.RawEvent, **_: object) -> None:
         """Trigger the release that an object is labelled with; one that has lost its label arrives as deleted."""

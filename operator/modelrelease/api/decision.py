@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from modelrelease.api.base import SpecModel, StatusModel
+from modelrelease.api.base import SpecModel, StatusModel, Time
 from modelrelease.api.constraints import Spelling
 from modelrelease.api.contract import Name
 from modelrelease.api.release import ObjectName
 from modelrelease.api.revision import HASH_LENGTH
-from modelrelease.api.status import Time
 
 RevisionName = Annotated[
     str,
