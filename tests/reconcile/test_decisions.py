@@ -7,7 +7,7 @@ import pytest
 
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile import test_reconcile
-from tests.reconcile.fakes import Lab
+from tests.reconcile.fakes import FakeKube, Lab
 from tests.reconcile.test_reconcile import ONE, TWO, condition, reasons, release
 
 HELD = [{"name": "steady", "metric": "block-rate", "per": ["country"], "within": "5%", "onBreach": "Hold"}]
@@ -374,3 +374,80 @@ async def test_lineage_is_kept_in_the_history():
     await lab.run(until="Completed")
     assert lab.kube.status["history"][-1]["lineage"] == {"code": "git@2", "data": "s3://x"}
     assert reasons(lab).count("RolloutStarted") == 1
+
+
+async def test_what_gates_were_left_on_goes_with_the_history():
+    """One ConfigMap a gate, named in the history; with the entry that leaves it, they go."""
+    lab = await a_lab(history=2)
+    for version in ("2", "3"):
+        release(lab, version)
+        await lab.run(until="Completed")
+    await lab.run()
+    first, second = lab.kube.status["history"]
+    assert len(first["evidence"]) == len(second["evidence"]) == 4
+    assert set(lab.kube.dossiers) == {*first["evidence"], *second["evidence"]}
+    assert all(it["immutable"] for it in lab.kube.dossiers.values())
+    lab.metrics.rates["2"] = 0.4
+    release(lab, "2")
+    await lab.run(until="RolledBack")
+    await lab.run()
+    last = lab.kube.status["history"][-1]["evidence"]
+    assert len(last) == 1
+    assert set(lab.kube.dossiers) == {*second["evidence"], *last}
+
+
+async def test_a_gate_is_not_passed_while_nothing_can_be_kept():
+    """A quota on ConfigMaps holds a rollout where it is, visibly; it does not hold a rollback."""
+    lab = await a_lab()
+    revision = revision_of("2").name
+    lab.kube.down = {f"keep radar-{revision}-{stage}" for stage in ("shadow", "canary-10")}
+    release(lab, "2")
+    await lab.run(until="shadow")
+    await lab.run(ticks=10)
+    assert lab.kube.status["stage"] == "shadow"
+    lab.metrics.rates["2"] = 0.9
+    await lab.run(ticks=10)
+    assert lab.kube.status["stage"] == "RolledBack"
+    assert lab.kube.dossiers.keys().isdisjoint(lab.kube.status["history"][-1]["evidence"])
+    lab.kube.down = set()
+    await lab.run()
+    assert set(lab.kube.status["history"][-1]["evidence"]) <= lab.kube.dossiers.keys()
+
+
+async def _journey(kube: FakeKube) -> Lab:
+    """Approve, approve, roll back, retry, promote twice: every way in which a person moves a release."""
+    lab = Lab(kube)
+    await lab.run(until="Completed")
+    release(lab, "2")
+    for stage in ("shadow", "canary-10"):
+        await lab.run(until=stage)
+        lab.kube.decide("Approve", "2", stage)
+    await lab.run(until="full")
+    lab.kube.decide("Rollback", "2")
+    await lab.run(until="RolledBack")
+    lab.kube.decide("Retry", "2")
+    await lab.run(until="shadow")
+    lab.kube.decide("Promote", "2")
+    await lab.run(until="full")
+    lab.kube.decide("Promote", "2")
+    await lab.run(until="Completed")
+    for _ in range(3):
+        await lab.run()
+    return lab
+
+
+@pytest.mark.slow
+async def test_dying_after_any_write_neither_loses_nor_repeats_a_decision():
+    """Wherever the operator dies, every decision is applied once and answered, and the cluster is the same."""
+    body = a_body("1", stages=test_reconcile.QUICK, approval={"mode": "Manual"})
+    calm = await _journey(FakeKube(body=copy.deepcopy(body)))
+    want = calm.kube.cluster()
+    assert set(want["outcomes"].values()) == {"Applied"}
+    assert [len(entry["decisions"]) for entry in want["status"]["history"]] == [0, 3, 3]
+    # Events, pods and Services are the other journeys' matter.
+    matter = ("status", "outcome", "keep", "drop", "route")
+    for index, write in enumerate(calm.kube.writes):
+        if write.startswith(matter):
+            lab = await _journey(FakeKube(body=copy.deepcopy(body), crash_at=index))
+            assert lab.kube.crash_at is None, "the crash happened"
+            assert lab.kube.cluster() == want, write

@@ -47,10 +47,10 @@ def announce(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
 
 
 _DECIDED: Final = {
-    Verb.APPROVE: ("Approved", "approves stage {stage} of"),
-    Verb.ROLLBACK: ("RollbackRequested", "takes users off"),
-    Verb.RETRY: ("RetryRequested", "has tried again:"),
-    Verb.PROMOTE: ("PromotionRequested", "promotes from {stage}, without the rest of the proof,"),
+    Verb.APPROVE: ("Approved", "approves stage {stage} of revision {revision}"),
+    Verb.ROLLBACK: ("RollbackRequested", "takes users off revision {revision}"),
+    Verb.RETRY: ("RetryRequested", "lets revision {revision} be tried again"),
+    Verb.PROMOTE: ("PromotionRequested", "promotes revision {revision} from {stage}, without the rest of the proof"),
 }
 
 
@@ -62,8 +62,8 @@ def _decisions(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announce
             reason, does = _DECIDED[record.decision]
             despite = f", in spite of {record.despite}" if record.despite else ""
             why = f": {record.reason}" if record.reason else ""
-            what = f"{does.format(stage=record.stage)} revision {record.revision}{despite}"
-            yield Announcement("Normal", reason, f"{record.approved_by} {what}{why}")
+            what = does.format(stage=record.stage, revision=record.revision)
+            yield Announcement("Normal", reason, f"{record.approved_by} {what}{despite}{why}")
 
 
 def _automation(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:

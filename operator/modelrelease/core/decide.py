@@ -179,7 +179,7 @@ class Situation:
             return ()
         return tuple(
             it
-            for it in _decided(self.status, Verb.APPROVE, trial)
+            for it in decided(self.status, Verb.APPROVE, trial)
             if it.stage == record.name and it.time >= record.start_time
         )
 
@@ -187,7 +187,7 @@ class Situation:
     def promotion(self) -> DecisionRecord | None:
         """The Promote that was given where the candidate is now."""
         since = self.status.stage_start_time
-        given = _decided(self.status, Verb.PROMOTE, self.trial) if self.trial and since else ()
+        given = decided(self.status, Verb.PROMOTE, self.trial) if self.trial and since else ()
         return next((it for it in given if it.stage == self.status.stage and since and it.time >= since), None)
 
     def overruled(self, reason: Reason) -> bool:
@@ -223,7 +223,8 @@ def on_trial(status: ReleaseStatus) -> CandidateStatus | None:
     return None if status.stage == ROLLED_BACK else status.candidate
 
 
-def _decided(status: ReleaseStatus, verb: Verb, trial: CandidateStatus) -> tuple[DecisionRecord, ...]:
+def decided(status: ReleaseStatus, verb: Verb, trial: CandidateStatus) -> tuple[DecisionRecord, ...]:
+    """Return what people decided about the candidate with this verb, in order."""
     return tuple(it for it in status.decisions if it.decision == verb and it.revision == trial.revision)
 
 
@@ -260,7 +261,7 @@ def pods_of(release: Release, trial: CandidateStatus) -> int:
 
 
 def _rollback_asked(it: Situation) -> Decision | None:
-    given = _decided(it.status, Verb.ROLLBACK, it.trial) if it.trial else ()
+    given = decided(it.status, Verb.ROLLBACK, it.trial) if it.trial else ()
     if not given or it.initial:
         return None
     return RollBack(Reason.REQUESTED, f"asked for by {_who(given[-1])}")
@@ -579,6 +580,6 @@ def decide(situation: Situation) -> Decision:
 def refuse(invalid: InvalidSpec, status: ReleaseStatus) -> Hold | RollBack:
     """Return the decision for a spec that cannot be carried out: all stays as recorded, unless a person said no."""
     trial = on_trial(status)
-    if trial and status.stable and (given := _decided(status, Verb.ROLLBACK, trial)):
+    if trial and status.stable and (given := decided(status, Verb.ROLLBACK, trial)):
         return RollBack(Reason.REQUESTED, f"asked for by {_who(given[-1])}")
     return Hold(invalid.reason, invalid.message, stalled=True)

@@ -21,6 +21,7 @@ from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.status import DecisionRecord, Followed, ReleaseStatus
 from modelrelease.core.decide import (
     Situation,
+    decided,
     needs_approval,
     on_trial,
     overdue,
@@ -215,6 +216,8 @@ def _rollback(status: ReleaseStatus, spec: DecisionSpec) -> _Answer:
         if any(entry.revision == spec.revision for entry in status.rejected):
             return _Past(f"revision {spec.revision} is rolled back already")
         return _Past(_not_candidate(status, spec))
+    if decided(status, Verb.ROLLBACK, trial):
+        return _Past(f"a rollback of revision {spec.revision} is under way already")
     if status.stable is None:
         return _Impossible("there is no stable revision to return to: release another revision instead")
     return _Applies(_APPLIED[Verb.ROLLBACK].format(revision=spec.revision), status.stage)
@@ -253,6 +256,8 @@ def _not_on_trial(it: Situation, spec: DecisionSpec) -> _Answer | None:
         return _Past(_not_candidate(it.status, spec))
     if it.trial.revision != it.release.desired.name:
         return _Past(f"the spec asks for revision {it.release.desired.name} now, which replaces {spec.revision}")
+    if decided(it.status, Verb.ROLLBACK, it.trial):
+        return _Past(f"revision {spec.revision} is being rolled back: a person asked for it")
     if rolls_back(it):
         return _Past(f"revision {spec.revision} breaks its contract: users return to the stable revision")
     return _suspended(it)
