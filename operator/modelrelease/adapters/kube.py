@@ -466,7 +466,7 @@ class KubeCluster:
 
     async def _list(self, kind: _Kind, namespace: str, selector: str, *, accept: str = _JSON) -> list[Object]:
         answer = await self._call("GET", kind.path(namespace), query={"labelSelector": selector}, accept=accept)
-        items: list[Object] = answer["items"]
+        items: list[Object] = answer["items"] or []  # of an empty list of metadata alone, the API server says null
         return items
 
     async def _call(
