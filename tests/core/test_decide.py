@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelrelease.api.contract import OnBreach
@@ -569,6 +569,9 @@ def test_an_invalid_spec_holds_everything():
     assert (Hold, Reason.INVALID_SPEC, True) == _summary(refuse(invalid, a_status()))
 
 
+UNTIMED = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+"""How fast situations are made says how busy the machine is, and nothing of decisions."""
+
 CONTRACT = a_release().contract.digest
 VERSIONS = st.sampled_from(["1", "2", "3"])
 STAGES = st.sampled_from(["", "Pending", "shadow", "canary-10", "canary-50", "full", "Completed", "RolledBack"])
@@ -634,12 +637,14 @@ def situations(draw: st.DrawFn) -> Situation:
     )
 
 
+@UNTIMED
 @given(situations())
 def test_deciding_never_raises_and_is_the_same_twice(situation: Situation):
     """No situation raises, and equal situations are decided alike."""
     assert decide(situation) == decide(situation)
 
 
+@UNTIMED
 @given(situations())
 def test_no_evidence_never_advances(situation: Situation):
     """A candidate that is compared with something gets more weight only on a pass, or where the user asked for it."""
@@ -654,6 +659,7 @@ def test_no_evidence_never_advances(situation: Situation):
     assert verdict.outcome is PASS or (asked and verdict.outcome is INCONCLUSIVE)
 
 
+@UNTIMED
 @given(situations())
 def test_a_breach_leaves_users_on_stable_in_one_decision(situation: Situation):
     """Whatever the stage, a breach with onBreach Rollback takes users off the candidate at once, unless suspended."""
@@ -665,6 +671,7 @@ def test_a_breach_leaves_users_on_stable_in_one_decision(situation: Situation):
     assert isinstance(decide(situation), RollBack | Cancel | Start)
 
 
+@UNTIMED
 @given(situations())
 def test_a_rollback_that_a_person_asks_for_is_decided_at_once(situation: Situation):
     """No mode, no suspend, no fault and no other decision stands before it."""
@@ -676,6 +683,7 @@ def test_a_rollback_that_a_person_asks_for_is_decided_at_once(situation: Situati
     assert isinstance(decide(replace(situation, status=status)), RollBack)
 
 
+@UNTIMED
 @given(situations())
 def test_without_an_approval_nothing_that_needs_one_moves_on(situation: Situation):
     """A stage that needs an approval is left forwards only with one, or by a promotion."""

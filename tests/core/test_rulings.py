@@ -14,7 +14,7 @@ from modelrelease.api.status import Followed, ReleaseStatus, Suggestion
 from modelrelease.core.decide import RollBack, refuse
 from modelrelease.core.rulings import take_up, take_up_rollbacks
 from tests.builders import NOW, a_body, a_decision, a_release, a_situation, a_status, a_verdict, revision_of, seen
-from tests.core.test_decide import STAGES, VERSIONS, situations
+from tests.core.test_decide import STAGES, UNTIMED, VERSIONS, situations
 
 APPLIED, STALE, REFUSED = DecisionOutcome.APPLIED, DecisionOutcome.STALE, DecisionOutcome.REFUSED
 SUGGEST = {"mode": "Suggest", "automateAfter": 2}
@@ -48,6 +48,7 @@ def asks(draw: st.DrawFn) -> list[Asked]:
     return found
 
 
+@UNTIMED
 @given(situations(), asks())
 def test_every_decision_is_answered_and_none_is_taken_up_twice(situation, decisions):
     """Taking up again what is recorded changes nothing: what a crash between two writes comes to."""
@@ -62,6 +63,7 @@ def test_every_decision_is_answered_and_none_is_taken_up_twice(situation, decisi
     assert not any(ruling.record for ruling in again)
 
 
+@UNTIMED
 @given(situations(), asks())
 def test_taking_up_moves_nothing(situation, decisions):
     """Traffic, stage and pods are the table's: a decision is only recorded."""
