@@ -200,6 +200,17 @@ FINDING = {
     "baselineCounts": {"events": "150", "of": "930"},
     "candidateCounts": {"events": "412", "of": "930"},
 }
+DECISION = {
+    "name": "radar-x7k2p",
+    "uid": "0b2d",
+    "decision": "Approve",
+    "revision": "7f3c9b1",
+    "stage": "shadow",
+    "approvedBy": "ana@example.com",
+    "reason": "checked by hand",
+    "despite": "BreachHeld",
+    "time": TIME,
+}
 FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
     {
         "observedGeneration": 3,
@@ -211,7 +222,14 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
             "replicas": 3,
             "unavailableSince": TIME,
             "stages": [
-                {"name": "shadow", "kind": "shadow", "startTime": TIME, "endTime": TIME},
+                {
+                    "name": "shadow",
+                    "kind": "shadow",
+                    "startTime": TIME,
+                    "endTime": TIME,
+                    "contract": "868243682a2f",
+                    "evidence": "radar-7f3c9b1-shadow-0123abcd",
+                },
                 {"name": "canary-5", "kind": "canary", "startTime": TIME},
             ],
         },
@@ -221,6 +239,7 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
             "reason": "ContractBreached",
             "message": "clause steady is broken in 1 of 10 slices",
             "worst": "block-rate country=FR +41% (limit 5%)",
+            "contract": "868243682a2f",
             "evaluatedAt": TIME,
             "clauses": [
                 {
@@ -236,6 +255,17 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
                 }
             ],
         },
+        "suggestion": {
+            "stage": "canary-5",
+            "action": "Advance",
+            "to": "canary-50",
+            "message": "every clause holds",
+            "since": TIME,
+        },
+        "followed": [
+            {"stage": "shadow", "inARow": 5, "followed": 7, "overruled": 1, "automationEarned": True},
+        ],
+        "decisions": [DECISION],
         "metricsMissingSince": TIME,
         "rejected": [
             {
@@ -256,6 +286,9 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
                 "outcome": "RolledBack",
                 "reason": "ContractBreached",
                 "message": "broken",
+                "lineage": {"code": "git@4be1c0d", "data": "s3://datasets/radar", "run": "mlflow:/8812"},
+                "decisions": [DECISION],
+                "evidence": ["radar-7f3c9b1-shadow-0123abcd"],
                 "startTime": TIME,
                 "endTime": TIME,
             }

@@ -143,8 +143,9 @@ def test_an_invalid_spec_leaves_only_the_rollback():
     invalid = parse(a_body(server={"port": "http"}))
     assert isinstance(invalid, InvalidSpec)
     status = a_status()
-    recorded, rulings = take_up_rollbacks([asked("Promote"), asked("Rollback", name="radar-2")], status, invalid, NOW)
-    assert [ruling.outcome for ruling in rulings] == [REFUSED, APPLIED]
+    decisions = [asked("Promote"), *(asked("Rollback", name=name) for name in ("radar-2", "radar-3"))]
+    recorded, rulings = take_up_rollbacks(decisions, status, invalid, NOW)
+    assert [ruling.outcome for ruling in rulings] == [REFUSED, APPLIED, STALE]
     decision = refuse(invalid, recorded)
     assert isinstance(decision, RollBack)
     assert decision.reason is Reason.REQUESTED

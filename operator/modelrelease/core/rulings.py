@@ -83,12 +83,16 @@ _Answer = _Applies | _Past | _Impossible
 def take_up(it: Situation) -> tuple[Situation, tuple[Ruling, ...]]:
     """Return the situation with every decision recorded that applies, and what becomes of each, oldest first."""
     rulings = []
-    for asked in sorted(it.seen.asked, key=lambda asked: (asked.time, asked.name)):
+    for asked in _oldest_first(it.seen.asked):
         ruling = _rule(asked, it.status, it.now, partial(_answer, it))
         rulings.append(ruling)
         if ruling.record:
             it = replace(it, status=_recorded(it, ruling.record))
     return it, tuple(rulings)
+
+
+def _oldest_first(asked: Sequence[Asked]) -> list[Asked]:
+    return sorted(asked, key=lambda one: (one.time, one.name))
 
 
 def _answer(it: Situation, spec: DecisionSpec) -> _Answer:
@@ -99,15 +103,19 @@ def take_up_rollbacks(
     asked: Sequence[Asked], status: ReleaseStatus, invalid: InvalidSpec, now: datetime
 ) -> tuple[ReleaseStatus, tuple[Ruling, ...]]:
     """Do the same while the spec cannot be carried out: then a Rollback applies, and nothing else can."""
+    rulings = []
+    for one in _oldest_first(asked):
+        ruling = _rule(one, status, now, partial(_answer_without_spec, status, invalid))
+        rulings.append(ruling)
+        if ruling.record:
+            status = status.model_copy(update={"decisions": [*status.decisions, ruling.record][-DECISIONS_KEPT:]})
+    return status, tuple(rulings)
 
-    def answer(spec: DecisionSpec) -> _Answer:
-        if spec.decision is Verb.ROLLBACK:
-            return _rollback(status, spec)
-        return _Impossible(f"the release cannot be carried out ({invalid.reason}): only a Rollback can be applied")
 
-    rulings = tuple(_rule(one, status, now, answer) for one in asked)
-    records = [ruling.record for ruling in rulings if ruling.record]
-    return status.model_copy(update={"decisions": [*status.decisions, *records][-DECISIONS_KEPT:]}), rulings
+def _answer_without_spec(status: ReleaseStatus, invalid: InvalidSpec, spec: DecisionSpec) -> _Answer:
+    if spec.decision is Verb.ROLLBACK:
+        return _rollback(status, spec)
+    return _Impossible(f"the release cannot be carried out ({invalid.reason}): only a Rollback can be applied")
 
 
 def orphaned(asked: Sequence[Asked], namespace: str, release: str) -> tuple[Ruling, ...]:
