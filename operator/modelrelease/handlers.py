@@ -126,7 +126,7 @@ class Informer:
                 continue
             if missing:
                 kinds = ", ".join(sorted(missing))
-                _log.error("kinds are not installed: no traffic can be moved until they are", kinds=kinds)
+                _log.error("kinds are not installed: what needs them waits until they are", kinds=kinds)
             await self._watch_until_changed(missing)
 
     async def _missing(self) -> frozenset[str] | None:

@@ -143,12 +143,11 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
         return None
     moment, now = now, now.replace(microsecond=0)  # status holds whole seconds; evidence is as fresh as can be
     before = ReleaseStatus.model_validate(body.get("status") or {})
-    contract = named_contract(body)
-    release = parse(body, await world.kube.get_contract(namespace, contract) if contract else None)
+    contract, decided = await asyncio.gather(_contract(body, world), _decided(body, world))
+    release = parse(body, contract)
     if isinstance(release, InvalidSpec):
-        return await _refuse(release, body, before, world, now)
+        return await _refuse(release, body, before, decided, world, now)
 
-    decided = await _decided(body, world)
     seen = await _observe(release, before, decided, world, moment)
     found = evaluate(release, before, seen.evidence)
     situation, rulings = take_up(Situation(release, before, seen, found, now))
@@ -173,10 +172,14 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
 
 
 async def _refuse(
-    invalid: InvalidSpec, body: dict[str, Any], before: ReleaseStatus, world: World, now: datetime
+    invalid: InvalidSpec,
+    body: dict[str, Any],
+    before: ReleaseStatus,
+    decided: Sequence[dict[str, Any]],
+    world: World,
+    now: datetime,
 ) -> timedelta | None:
     """Record that the spec cannot be carried out; users stay, or come back, to where status has promised them."""
-    decided = await _decided(body, world)
     recorded, rulings = take_up_rollbacks(_asked(decided), before, invalid, now)
     decision = refuse(invalid, recorded)
     children = await _children(invalid, before, world)
@@ -200,6 +203,12 @@ async def _children(invalid: InvalidSpec, status: ReleaseStatus, world: World) -
     if status.stable is None and status.candidate is None:
         return None
     return await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ())
+
+
+async def _contract(body: dict[str, Any], world: World) -> dict[str, Any] | None:
+    """Read the contract that the release refers to; None when it refers to none, or when that does not exist."""
+    name = named_contract(body)
+    return await world.kube.get_contract(body["metadata"]["namespace"], name) if name else None
 
 
 async def _decided(body: dict[str, Any], world: World) -> list[dict[str, Any]]:

@@ -120,12 +120,13 @@ def test_a_decision_is_never_edited(office: Office):
 def test_nobody_of_them_writes_a_status(office: Office, user: str):
     """What the operator has committed to is the operator's, and so is what became of a decision."""
     assert office.creates("ana", a_decision(stage="canary-10")) is None
-    for kind, name, status in (("mrel", "radar", {"stage": "full"}), ("mdec", "radar-1", {"outcome": "Applied"})):
-        patch = json.dumps({"status": status})
-        refusal = office.asks(
-            user, "patch", kind, name, "-n", office.namespace, "--subresource=status", "--type=merge", "-p", patch
-        )
-        assert "cannot patch resource" in refusal
+    api = f"/apis/modelrelease.dev/v1alpha1/namespaces/{office.namespace}"
+    for plural, name, status in (("modelreleases", "radar", {"stage": "full"}), ("releasedecisions", "radar-1", {})):
+        body = {**office.cluster.get(plural, office.namespace, name), "status": status}
+        refusal = office.asks(user, "replace", f"--raw={api}/{plural}/{name}/status", "-f", "-", given=body)
+        assert f'User "{user}" cannot update resource "{plural}/status"' in refusal
+        can = ("auth", "can-i", "patch", plural, "--subresource=status", "-n", office.namespace)
+        assert office.asks(user, *can) is not None, "kubectl auth can-i fails where it says no"
 
 
 def test_a_status_given_at_creation_is_dropped(office: Office):
