@@ -6,6 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 CLUSTER ?= here
+TEST_LOG := .venv/tests.log
 SOURCES := operator model-server tests e2e bench docs
 
 ##@ Use it
@@ -36,8 +37,14 @@ check: lint types unit ## The fast inner loop, under a minute: lint, types, unit
 
 test: verify ## Everything that proves the project, the end-to-end suite on the real cluster included
 	@$(BIN)/python -m e2e.cluster build
-	@$(BIN)/pytest -m "not cluster" -n 2 --dist loadgroup
-	@$(BIN)/pytest e2e -m cluster
+	@# The end-to-end suite mostly waits: the other tests run beside it, with what it leaves of the machine.
+	@nice -n 10 $(BIN)/pytest -m "not cluster" -n 2 --dist loadgroup > $(TEST_LOG) 2>&1 & tests=$$!; \
+	trap 'kill $$tests 2>/dev/null || true' EXIT; \
+	echo "tests without the cluster run beside the end-to-end suite: $(TEST_LOG)"; \
+	failed=; $(BIN)/pytest e2e -m cluster || failed="$$failed e2e"; \
+	wait $$tests || failed="$$failed tests"; \
+	cat $(TEST_LOG); \
+	if [ "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 lint: $(STAMP) ## ruff and import-linter
 	@$(BIN)/ruff check $(SOURCES)
@@ -57,7 +64,7 @@ verify: lint types ## What CI reads before it tests: lint, types, generated file
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
 
 ##@ Parts of it
-.PHONY: cluster-up cluster-down cluster-status e2e bench-judge bench-truth lock
+.PHONY: cluster-up cluster-down cluster-status e2e kills bench-judge bench-truth bench-latency lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -69,11 +76,17 @@ cluster-status: ## What of the cluster runs
 e2e: $(STAMP) ## The end-to-end suite alone
 	@$(BIN)/pytest e2e -m cluster
 
+kills: $(STAMP) ## End 200 leading operators under load: never two writers, no transition twice (KILLS=n)
+	@KILLS=$(or $(KILLS),200) $(BIN)/pytest tests/engine/test_two_replicas.py -k leaders_killed -s
+
 bench-judge: $(STAMP) ## Time 100,000 verdicts
 	@$(BIN)/python bench/bench_judge.py
 
 bench-truth: $(STAMP) ## Error rates over simulated releases, side by side with other tools' rules
 	@$(BIN)/python bench/bench_truth.py
+
+bench-latency: $(STAMP) ## Time from "visible in Prometheus" to "route written", with a real operator, API server and Prometheus
+	@PYTHONPATH=. $(BIN)/python bench/bench_latency.py
 
 lock: $(STAMP) ## Lock the requirements anew
 	@for part in operator model-server-runtime model-server dev; do \

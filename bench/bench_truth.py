@@ -33,8 +33,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from modelrelease.core.assess import excludes, log_harm
+from modelrelease.core.assess import excludes, log_harm, slice_weights
 from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, SLICE_HARM, Arms, Bet, Engine
+from modelrelease.core.noise import BEFORE, design_effect
 from modelrelease.core.question import Question, Side
 
 Array = NDArray[np.float64]
@@ -42,6 +43,7 @@ Narrow = NDArray[np.float32]
 
 MINUTES, POLL_SECONDS, REQUESTS_PER_SECOND = 60, 30, 1000
 POLLS = MINUTES * 60 // POLL_SECONDS
+POLLS_BEFORE = int(BEFORE.total_seconds()) // POLL_SECONDS
 MARGIN = 0.05
 SIDES = (Side(1 + MARGIN, 1), Side(1 - MARGIN, -1))
 OVERALL = Question(Engine.COUNTS, SIDES, HARM, "5%")
@@ -62,7 +64,7 @@ class World:
         everywhere: Ratio of the candidate's rates to the baseline's in all slices.
         one: The same in the slice of 1 %.
         burst: Requests with one common outcome.
-        told: Whether the judge knows of the bursts.
+        known: How the judge knows of the bursts: "told", "estimated" from the baseline's history, or "untold".
         drift: Whether the base rate doubles and falls back within the hour.
         ramp: Whether the candidate's share goes 1, 5, 25, 50 % in four stages while the base rate doubles.
         requests: Requests per second.
@@ -74,7 +76,7 @@ class World:
     everywhere: float = 1.0
     one: float = 1.0
     burst: int = 1
-    told: bool = True
+    known: str = "told"
     drift: bool = False
     ramp: bool = False
     requests: float = REQUESTS_PER_SECOND
@@ -90,7 +92,9 @@ WORLDS = (
     World("no harm, ramp 1..50 %", 500, ramp=True),
     World("no harm, bursts of 2, told", 500, burst=2),
     World("no harm, bursts of 5, told", 500, burst=5),
-    World("no harm, bursts of 5, untold", 100, burst=5, told=False),
+    World("no harm, bursts of 2, estimated", 500, burst=2, known="estimated"),
+    World("no harm, bursts of 5, estimated", 500, burst=5, known="estimated"),
+    World("no harm, bursts of 5, untold", 100, burst=5, known="untold"),
     World("all at the margin, +5 %", 1000, everywhere=1 + MARGIN, one=1 + MARGIN),
     World("harm in 1 % slice, x1.5", 300, one=1.5),
     World("harm in 1 % slice, x2", 1000, one=2.0),
@@ -141,6 +145,9 @@ def simulate(world: World, seed: int) -> Result:
     counts = np.zeros((stages, 4, *size))
     minutes: Narrow = np.zeros((MINUTES, 4, *size), dtype=np.float32)
     ours = {name: np.full(world.releases, np.inf) for name in BUDGETS}
+    history = History(needed=world.known == "estimated")
+    for _ in range(POLLS_BEFORE):
+        history.saw(*some_requests(rng, world.requests * POLL_SECONDS * shares, rates, world.burst, size))
     requests = 0.0
     for poll in range(POLLS):
         stage = poll * stages // POLLS
@@ -149,28 +156,64 @@ def simulate(world: World, seed: int) -> Result:
         requests += total * share
         for arm, part, factor in ((0, share, harm), (2, 1 - share, 1.0)):
             seen, rate = total * part * shares, rates * base_factor(world, poll) * factor
-            events = world.burst * rng.poisson(seen * rate / world.burst, size)
-            batch = events + world.burst * rng.poisson(seen * (1 - rate) / world.burst, size)
+            events, batch = some_requests(rng, seen, rate, world.burst, size)
             for column, new in ((arm, events), (arm + 1, batch)):
                 counts[stage, column] += new
                 minutes[poll * POLL_SECONDS // 60, column] += new
-        log_mean = judge(counts[: stage + 1], world.burst if world.told else 1)
+            if arm == 2:
+                history.saw(events, batch)
+        effect = {"told": world.burst, "untold": 1.0}.get(world.known)
+        log_mean = judge(counts[: stage + 1], history.design_effects() if effect is None else effect)
         for name, budget in BUDGETS.items():
             ours[name] = np.where((log_mean >= np.log(1 / budget)) & np.isinf(ours[name]), requests, ours[name])
     per_minute = np.cumsum([world.requests * 60 * candidate_share(world, 2 * minute) for minute in range(MINUTES)])
     return Result(world, {**ours, **threshold_rules(minutes, per_minute), **kayenta(minutes, per_minute)})
 
 
-def judge(counts: Array, design_effect: float) -> Array:
+def some_requests(
+    rng: np.random.Generator, seen: Array, rate: Array, burst: int, size: tuple[int, int]
+) -> tuple[Array, Array]:
+    """Return events and requests of one poll, in bursts with a common outcome."""
+    events = (burst * rng.poisson(seen * rate / burst, size)).astype(float)
+    return events, events + burst * rng.poisson(seen * (1 - rate) / burst, size)
+
+
+class History:
+    """What the baseline shows poll by poll, from ten minutes before the stage on; empty unless it is *needed*."""
+
+    def __init__(self, *, needed: bool) -> None:
+        self._needed = needed
+        self._events: list[Narrow] = []
+        self._requests: list[Narrow] = []
+
+    def saw(self, events: Array, requests: Array) -> None:
+        """Note one poll, ``(releases, slices)`` each."""
+        if self._needed:
+            self._events.append(events.astype(np.float32))
+            self._requests.append(requests.astype(np.float32))
+
+    def design_effects(self) -> Array:
+        """Return what the operator makes of it, ``(releases,)``: over all traffic and by slice."""
+        events, requests = (np.stack(polls, axis=2) for polls in (self._events, self._requests))
+        found = [
+            design_effect([(all_.sum(axis=0, keepdims=True), of.sum(axis=0, keepdims=True)), (all_, of)]) or 1.0
+            for all_, of in zip(events, requests, strict=True)
+        ]
+        return np.array(found)
+
+
+def judge(counts: Array, effect: float | Array) -> Array:
     """Return the log of the judge's weighted mean of e-values ``(releases,)``: half all traffic, half the slices."""
-    counts = counts / design_effect
+    counts = counts / np.asarray(effect)[..., None]
     releases, slices = counts.shape[2:]
     overall = log_harm(OVERALL, [Arms(*stage) for stage in counts.sum(axis=3)], 0.01)
     if slices == 1:
         return overall
     each = log_harm(SLICES, [Arms(*stage) for stage in counts.reshape(*counts.shape[:2], -1)], 0.01)
-    mean = np.logaddexp.reduce(each.reshape(releases, slices), axis=1) - np.log(slices)
-    return np.asarray(np.logaddexp(overall, mean) - np.log(2))
+    seen = (counts[:, 1] + counts[:, 3]).sum(axis=0)
+    weights = slice_weights(np.concatenate([seen.sum(axis=1, keepdims=True), seen], axis=1))
+    every = np.concatenate([overall[:, None], each.reshape(releases, slices)], axis=1)
+    return np.asarray(np.logaddexp.reduce(every + np.log(weights), axis=1))
 
 
 def ratios(x1: Narrow, n1: Narrow, x0: Narrow, n0: Narrow) -> Narrow:
@@ -239,15 +282,51 @@ def print_result(result: Result) -> None:
     print(f"{result.world.name:<30}{result.world.releases:>9}" + "".join(cells), flush=True)
 
 
+GOALS = (("ours 5%", 190_000), ("ours 1%", 220_000))
+
+
 def print_goals(result: Result) -> None:
     """Print how much of the doubled slice is found by when."""
-    for name, within in (("ours 5%", 190_000), ("ours 1%", 220_000)):
-        at = result.at[name]
-        print(
-            f"  {result.world.name}: {name} finds {np.isfinite(at).mean():.1%} within the hour, "
-            f"half of all releases by {np.median(at):,.0f} candidate requests, "
-            f"{(at <= within).mean():.1%} by {within:,}"
-        )
+    for name, within in GOALS:
+        print_found(f"{result.world.name}: {name}", result.at[name], within)
+
+
+def print_found(name: str, at: Array, within: float) -> None:
+    """Print the share found in the hour, the median of all releases, and the share found within some requests."""
+    print(
+        f"  {name}: {np.isfinite(at).mean():.1%} within the hour, half of all by {np.median(at):,.0f} candidate "
+        f"requests, {(at <= within).mean():.1%} by {within:,}"
+    )
+
+
+def print_oracle(seed: int) -> None:
+    """
+    Print how soon the doubled slice of 1 % is found by one who knows everything but which of the slices it is.
+
+    It knows both rates, so that it places a single bet, on exactly the truth; none wins sooner on average (Wald 1945).
+    It has the same share of the budget: half for the slices, shared equally or as the judge shares it.
+    """
+    rng = np.random.default_rng(seed)
+    world = World("", 20_000, one=2.0)
+    shares, rates = shares_and_rates(world)
+    seen = REQUESTS_PER_SECOND * POLL_SECONDS * shares[0] * np.array([0.1, 0.9])
+    odds, factor = (1 + MARGIN) / 9, 2 / (1 + MARGIN)
+    mine, base = (
+        rng.poisson(n * rate, (POLLS, world.releases)).cumsum(axis=0)
+        for n, rate in zip(seen, (2 * rates[0], rates[0]), strict=True)
+    )
+    log_e = mine * np.log(factor) + (mine + base) * np.log((1 + odds) / (1 + factor * odds))
+    requests = np.arange(1.0, POLLS + 1) * (REQUESTS_PER_SECOND * POLL_SECONDS * 0.1)
+    weights = {
+        "equal shares": 0.5 / shares.size,
+        "the judge's shares": slice_weights(np.concatenate([[1.0], shares]))[1],
+    }
+    print("\nwho knows the true rates, and not which slice it is:")
+    for text, weight in weights.items():
+        for name, within in GOALS:
+            budget = BUDGETS[name]
+            at = first(log_e >= np.log(1 / (budget * weight)), requests)
+            print_found(f"{text}, budget {budget:.0%}", at, within)
 
 
 def print_assurance(seed: int) -> None:
@@ -289,6 +368,7 @@ def main() -> None:
     print(f"\n{total:,} releases in {time.monotonic() - start:.0f} s\n")
     for result in goals:
         print_goals(result)
+    print_oracle(given.seed)
     print_assurance(given.seed)
 
 

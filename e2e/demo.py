@@ -131,7 +131,8 @@ def bad_version_in_canary(world: World, console: Console) -> None:
     delay = seconds_to_route(world, release, log)
     console.print(
         f"breach visible in Prometheus at {delay.visible:%H:%M:%S}, route written at {delay.written:%H:%M:%S}: "
-        f"[bold]{delay.seconds:.1f} s[/] (analysis.interval {delay.interval / timedelta(seconds=1):.0f} s)"
+        f"[bold]{delay.seconds:.1f} s[/] (analysis.interval {delay.interval / timedelta(seconds=1):.0f} s; "
+        f"the first moment that showed a breach was {delay.seconds_since_first:.1f} s before)"
     )
 
 
@@ -160,7 +161,7 @@ def _report(world: World, console: Console, release: Object) -> None:
         for part in [clause.get("overall"), *clause.get("worst", [])[:2]]:
             if part and part.get("change"):
                 console.print(
-                    f"  {clause['name']:<22} {part['slice'] or 'all traffic':<24} {part['baseline']:>7} -> "
+                    f"  {clause['name']:<22} {part['slice'] or 'all traffic':<24} {part.get('baseline', '-'):>7} -> "
                     f"{part['candidate']:>7}  {part['change']:>7}  limit {part['limit']:<5} {part['verdict']}"
                 )
     started = next(e for e in reversed(release["status"]["history"]) if e["outcome"] == "RolledBack")

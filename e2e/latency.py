@@ -2,9 +2,9 @@
 From "visible in Prometheus" to "route written", measured after the fact.
 
 The operator's own reader and judge are asked again, from the rollback backwards, what they would have said at each
-moment with no delay of their own: the evidence was there from the first moment after which they said nothing else.
-Evidence that comes and goes between two scrapes (one arm is scraped before the other) is not what led to the rollback.
-The route's change is timed by a watcher.
+moment with no delay of their own. Two readings of "visible" are told: since when they would have said nothing else,
+which is what the operator is held to, and the first moment at which they would ever have said it. Between the two,
+evidence came and went: one arm is scraped before the other. The route's change is timed by a watcher.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSetting
 from modelrelease.api.parse import Release, parse
 from modelrelease.api.reasons import Outcome
 from modelrelease.api.status import ReleaseStatus
-from modelrelease.core.counts import Evidence, MetricsUnavailable
+from modelrelease.core.counts import MetricsUnavailable, StageCounts
 from modelrelease.core.judge import judge
 from modelrelease.core.queries import StageWindow
 
@@ -34,18 +34,25 @@ class Delay:
 
     Attributes:
         visible: Since when Prometheus held enough for the breach, without a break.
+        first_shown: When it held enough for the first time, within ``LOOK_BACK`` before the rollback.
         written: When the candidate left the route.
         interval: How often the gate was judged (analysis.interval).
     """
 
     visible: datetime
+    first_shown: datetime
     written: datetime
     interval: timedelta
 
     @property
     def seconds(self) -> float:
-        """The delay in seconds."""
+        """The delay in seconds, since the breach was there to stay."""
         return (self.written - self.visible).total_seconds()
+
+    @property
+    def seconds_since_first(self) -> float:
+        """The delay in seconds, since the breach was there for a moment at least."""
+        return (self.written - self.first_shown).total_seconds()
 
 
 def seconds_to_route(world: World, body: Object, log: RouteLog) -> Delay:
@@ -65,36 +72,38 @@ def seconds_to_route(world: World, body: Object, log: RouteLog) -> Delay:
     written = log.emptied(service, after=entered) if entered else None
     if written is None:
         raise LookupError(f"the watcher of the route has not seen {service} come and go")
-    visible = asyncio.run(_visible_since(world, release, status, until=written))
-    return Delay(visible=visible, written=written, interval=release.spec.interval)
+    shown = asyncio.run(_shown(world, release, status, until=written))
+    moments = sorted(shown)
+    breached = [moment for moment in moments if shown[moment]]
+    if not breached:
+        raise LookupError(f"Prometheus shows no breach before {written}")
+    healthy = [moment for moment in moments if not shown[moment] and moment < breached[-1]]
+    visible = next(moment for moment in breached if not healthy or moment > healthy[-1])
+    return Delay(visible=visible, first_shown=breached[0], written=written, interval=release.spec.interval)
 
 
-async def _visible_since(world: World, release: Release, status: ReleaseStatus, *, until: datetime) -> datetime:
+async def _shown(world: World, release: Release, status: ReleaseStatus, *, until: datetime) -> dict[datetime, bool]:
+    """Return whether Prometheus showed a breach, for the moments before *until* in the open stage."""
     assert status.candidate is not None
     assert status.stable is not None
     *earlier, last = status.candidate.stages
     done = [StageWindow(s.name, s.kind, s.start_time, s.end_time or until) for s in earlier]
     reader = PrometheusReader(PrometheusSettings(url=world.prometheus_url(), lag=timedelta(0)))
-    visible: datetime | None = None
+    shown: dict[datetime, bool] = {}
     moment = until
     while moment > max(last.start_time, until - LOOK_BACK):
         windows = [*done, StageWindow(last.name, last.kind, last.start_time, moment)]
         evidence = await reader.read(release, windows, status.stable.revision, status.candidate.revision)
-        if _breached(release, evidence):
-            visible = moment.astimezone(UTC)
-        elif visible:
-            return visible
+        if isinstance(evidence, MetricsUnavailable):
+            if not shown:
+                raise LookupError(f"Prometheus could not be read: {evidence.message}")
+            return shown  # so early in the stage that nothing was counted yet
+        shown[moment.astimezone(UTC)] = _breached(release, evidence)
         moment -= STEP
-    if visible is None:
-        raise LookupError(f"Prometheus shows no breach before {until}")
-    return visible
+    return shown
 
 
-def _breached(release: Release, evidence: Evidence) -> bool:
-    match evidence:
-        case MetricsUnavailable(message=message):
-            raise LookupError(f"Prometheus could not be read: {message}")
-        case counts:
-            budget = release.spec.error_budget
-            verdict = judge(release.spec.contract, counts, error_budget=budget, has_baseline=True)
-            return verdict.outcome is Outcome.BREACH
+def _breached(release: Release, counts: tuple[StageCounts, ...]) -> bool:
+    budget = release.spec.error_budget
+    verdict = judge(release.spec.contract, counts, error_budget=budget, has_baseline=True)
+    return verdict.outcome is Outcome.BREACH

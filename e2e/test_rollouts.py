@@ -52,6 +52,9 @@ def test_a_bad_slice_is_caught_in_canary_within_an_interval(stable: World, capsy
         wait_until("the route", lambda: f"loans-{revision}" not in stable.weights(), seconds=5)
     delay = seconds_to_route(stable, stable.release(), log)
     with capsys.disabled():
-        print(f"\nbreach visible in Prometheus -> route written: {delay.seconds:.1f} s (interval {delay.interval})")
+        print(
+            f"\nbreach visible in Prometheus -> route written: {delay.seconds:.1f} s (interval {delay.interval}); "
+            f"the first moment that showed one was {delay.seconds_since_first:.1f} s before"
+        )
     assert delay.seconds < delay.interval.total_seconds() + 1
     assert stable.status()["stable"]["version"] == FIRST

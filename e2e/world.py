@@ -97,6 +97,14 @@ class World:
         found = self.kubectl.get("-n", NAMESPACE, "pods", "-l", f"modelrelease.dev/release={RELEASE}") or {}
         return [pod["metadata"]["name"] for pod in found.get("items", [])]
 
+    def leader(self) -> str:
+        """Return the name of the operator's pod that acts; raise while none does."""
+        lease = self.kubectl.get("-n", OPERATOR_NAMESPACE, "lease", "modelrelease-operator") or {}
+        pod = str((lease.get("spec") or {}).get("holderIdentity") or "").partition("_")[0]
+        if not pod:
+            raise LookupError("no operator pod holds the Lease")
+        return pod
+
     def route(self) -> Object | None:
         """Return the live HTTPRoute."""
         return self.kubectl.get("-n", NAMESPACE, "httproute", RELEASE)

@@ -1,18 +1,20 @@
 """
 ``python -m modelrelease``: the operator, in a pod or at a desk.
 
-Everything is put together here: settings, the one API client, engine, informer, probes and metrics.
+Everything is put together here: settings, the one API client, election, engine, informer, probes and metrics.
 """
 
 import asyncio
 import os
 import random
+import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, start_http_server
@@ -23,6 +25,7 @@ from modelrelease.adapters.kube import KubeCluster, connect
 from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
 from modelrelease.adapters.telemetry import Telemetry, configure_logging
 from modelrelease.config import Settings, complaint
+from modelrelease.election import Elector, LeadershipLost, Terms
 from modelrelease.engine import Engine, Key
 from modelrelease.handlers import Informer
 from modelrelease.probes import application
@@ -39,7 +42,7 @@ def main() -> int:
     configure_logging(settings.log_format, settings.log_level)
     try:
         asyncio.run(operate(settings))
-    except AdapterError as error:
+    except (AdapterError, LeadershipLost) as error:
         print(f"modelrelease: {error}", file=sys.stderr)
         return 1
     return 0
@@ -60,18 +63,22 @@ async def operate(settings: Settings) -> None:
 
     Raises:
         Refused: There is no cluster to talk to.
+        LeadershipLost: Another replica acts, or may soon.
     """
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     telemetry = Telemetry(CollectorRegistry())
     async with await connect() as api:
+        identity = f"{os.environ.get('HOSTNAME', 'modelrelease')}_{secrets.token_hex(4)}"
         kube = KubeCluster(
             api,
             clock=lambda: datetime.now(UTC),
-            instance=os.environ.get("HOSTNAME", "modelrelease"),
+            instance=identity,
+            seconds_left=lambda: elector.seconds_left,
             event_failed=telemetry.event_failed,
         )
+        elector = Elector(kube, identity, _terms(settings), clock=_uptime, now=lambda: datetime.now(UTC))
         prometheus = PrometheusReader(_prometheus(settings), on_bad_sample=telemetry.bad_samples)
         world = World(
             kube=kube,
@@ -103,8 +110,10 @@ async def operate(settings: Settings) -> None:
             overdue=lambda: engine.health.overdue,
             failing=lambda: engine.health.failing,
         )
-        async with _serving(settings, telemetry, engine, informer):
-            await _until(stopped, engine, informer)
+        telemetry.watch_leadership(lambda: elector.standing_by is None)
+        probes = application(lambda: engine.health, lambda: informer.problem, lambda: elector.standing_by)
+        async with _serving(settings, telemetry, probes):
+            await _first_of(stopped.wait(), _lead(elector, engine), informer.run())
         prometheus.close()
 
 
@@ -118,11 +127,26 @@ def _prometheus(settings: Settings) -> PrometheusSettings:
     )
 
 
+def _terms(settings: Settings) -> Terms:
+    return Terms(
+        namespace=settings.lease_namespace,
+        name=settings.lease_name,
+        duration=settings.lease_duration,
+        renew_deadline=settings.lease_renew_deadline,
+        retry=settings.lease_retry,
+    )
+
+
+def _uptime() -> float:
+    """Return seconds since the machine started, those included in which it slept: a lease runs out in them too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 @asynccontextmanager
-async def _serving(settings: Settings, telemetry: Telemetry, engine: Engine, informer: Informer) -> AsyncIterator[None]:
+async def _serving(settings: Settings, telemetry: Telemetry, probes: web.Application) -> AsyncIterator[None]:
     """Serve the probes and the operator's own metrics."""
     server, thread = start_http_server(settings.metrics_port, registry=telemetry.registry)
-    runner = web.AppRunner(application(lambda: engine.health, lambda: informer.problem), access_log=None)
+    runner = web.AppRunner(probes, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=settings.probe_port, shutdown_timeout=1.0).start()
     try:
@@ -133,14 +157,24 @@ async def _serving(settings: Settings, telemetry: Telemetry, engine: Engine, inf
         thread.join()
 
 
-async def _until(stopped: asyncio.Event, engine: Engine, informer: Informer) -> None:
-    """Run engine and informer until *stopped*; if one of them ends by itself, let its error end the process."""
-    tasks = [asyncio.create_task(engine.run(), name="engine"), asyncio.create_task(informer.run(), name="informer")]
-    stopping = asyncio.create_task(stopped.wait(), name="stop")
-    done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (*tasks, stopping):
-        task.cancel()
-    await asyncio.gather(*tasks, stopping, return_exceptions=True)
+async def _lead(elector: Elector, engine: Engine) -> None:
+    """Act once and as long as this replica leads; give the lease back only when nothing is under way any more."""
+    await elector.acquire()
+    try:
+        await _first_of(engine.run(), elector.hold())
+    finally:
+        await elector.release()
+
+
+async def _first_of(*parts: Coroutine[Any, Any, object]) -> None:
+    """Run all until one ends, end the others, and raise what the one that ended raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         await task
 

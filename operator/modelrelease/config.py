@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AnyHttpUrl, BeforeValidator, Field, PositiveInt, ValidationError
+from pydantic import AnyHttpUrl, BeforeValidator, Field, PositiveInt, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from modelrelease.api.quantities import parse_duration
@@ -53,6 +53,22 @@ class Settings(BaseSettings):
     drain: _Duration = timedelta(seconds=10)
     """How long a revision keeps its pods after traffic has left it, for requests under way. Default 10s."""
 
+    lease_namespace: str = "default"
+    """Namespace of the Lease that says which replica acts; the chart gives the operator's own. Default ``default``."""
+
+    lease_name: str = "modelrelease-operator"
+    """Name of that Lease: replicas that share it elect one of them. Default ``modelrelease-operator``."""
+
+    lease_duration: Annotated[_Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
+    """How long a standby waits after the last sign of life of the one that acts. Default 15s."""
+
+    lease_renew_deadline: _Duration = timedelta(seconds=10)
+    """How long a replica acts after its last renewal that succeeded; then it ends. Less than the duration, at least a
+    fifth of it: that is what a write that is under way has left to arrive. Default 10s."""
+
+    lease_retry: _Duration = timedelta(seconds=2)
+    """Time between two renewals. At most half of the deadline. Default 2s."""
+
     log_format: Literal["json", "text"] = "json"
     """``json``: one object a line. ``text``: for a terminal. Default json."""
 
@@ -64,6 +80,22 @@ class Settings(BaseSettings):
 
     metrics_port: _Port = 9090
     """Port of the operator's own metrics, ``/metrics``. Default 9090."""
+
+    @field_validator("lease_renew_deadline")
+    @classmethod
+    def _ends_before_the_lease(cls, given: timedelta, info: ValidationInfo) -> timedelta:
+        duration = info.data.get("lease_duration")
+        if duration and not timedelta(0) < given <= 0.8 * duration:
+            raise ValueError(f"at most {0.8 * duration.total_seconds():g}s, four fifths of the lease's duration")
+        return given
+
+    @field_validator("lease_retry")
+    @classmethod
+    def _tries_twice(cls, given: timedelta, info: ValidationInfo) -> timedelta:
+        deadline = info.data.get("lease_renew_deadline")
+        if deadline and not timedelta(0) < given <= deadline / 2:
+            raise ValueError(f"at most {deadline.total_seconds() / 2:g}s, half of the renew deadline")
+        return given
 
 
 def complaint(error: ValidationError) -> str:

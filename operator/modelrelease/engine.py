@@ -27,6 +27,8 @@ TIME_LIMIT: Final = timedelta(seconds=60)
 FIRST_BACKOFF: Final = timedelta(milliseconds=250)
 LONGEST_BACKOFF: Final = timedelta(seconds=30)
 HEARTBEAT: Final = timedelta(seconds=5)
+LAST_WORDS: Final = timedelta(milliseconds=300)
+"""How long reconciles under way may go on at the end: most are about to finish, and none is left half-done then."""
 
 
 class Journal(Protocol):
@@ -214,7 +216,7 @@ class Engine:
         return self._queue.health(self._clock(), self._heartbeat)
 
     async def run(self) -> None:
-        """Run until cancelled; what is under way then is cancelled too, and waited for."""
+        """Run until cancelled; what is under way then may end, is cancelled if it does not, and is waited for."""
         try:
             while True:
                 self._heartbeat = self._clock()
@@ -222,6 +224,8 @@ class Engine:
                 self._start_due()
                 await self._wait()
         finally:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=LAST_WORDS.total_seconds())
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -2,7 +2,8 @@
 What the kubelet asks: is the operator alive, is it at work.
 
 The answers look at the engine, not only at the process: a loop that is stuck, or a queue that nobody serves, is dead
-whatever the HTTP server says. Trouble outside (an API server or a Prometheus that is away) never restarts us.
+whatever the HTTP server says. Trouble outside (an API server or a Prometheus that is away) never restarts us. A replica
+that stands by is alive and ready: its queue fills, and is served when it leads.
 """
 
 from collections.abc import Callable
@@ -26,26 +27,31 @@ def dead(health: Health) -> str | None:
     return None
 
 
-def application(health: Callable[[], Health], problem: Callable[[], str | None]) -> web.Application:
+def application(
+    health: Callable[[], Health], problem: Callable[[], str | None], standing_by: Callable[[], str | None]
+) -> web.Application:
     """
     Return the HTTP application of ``/healthz`` and ``/readyz``.
 
     Args:
         health: How the engine is.
         problem: Why nothing is being watched; None when all is well.
+        standing_by: Why this replica does not act; None when it is the one that does.
     """
 
+    def answer(complaint: str | None) -> web.Response:
+        waiting = standing_by()
+        complaint = complaint or (None if waiting else dead(health()))
+        ok = f"ok, standing by: {waiting}" if waiting else "ok"
+        return web.Response(status=503 if complaint else 200, text=f"{complaint or ok}\n")
+
     async def healthz(_: web.Request) -> web.Response:
-        return _answer(dead(health()))
+        return answer(None)
 
     async def readyz(_: web.Request) -> web.Response:
-        return _answer(problem() or dead(health()))
+        return answer(problem())
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app
-
-
-def _answer(complaint: str | None) -> web.Response:
-    return web.Response(status=503 if complaint else 200, text=f"{complaint or 'ok'}\n")

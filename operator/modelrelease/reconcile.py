@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
-from modelrelease.adapters.errors import AdapterError, Conflict, Refused
+from modelrelease.adapters.errors import AdapterError, Conflict, Overtaken, Refused
 from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest
 from modelrelease.adapters.kube import Children
 from modelrelease.api.decision import DecisionOutcome, DecisionStatus
@@ -413,5 +413,5 @@ def _outcome(ruling: Ruling, now: datetime) -> dict[str, Any]:
 
 async def _complain(body: dict[str, Any], failure: AdapterError, world: World) -> None:
     """Tell people what the API server refuses; what it could not be asked is a matter of the next tick."""
-    if isinstance(failure, Refused | Conflict):
+    if isinstance(failure, Refused | Conflict) and not isinstance(failure, Overtaken):
         await world.kube.emit(body, Announcement("Warning", "NotApplied", str(failure)))

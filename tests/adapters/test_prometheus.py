@@ -43,7 +43,7 @@ def vector(*values: tuple[dict[str, str], str], **more: Any) -> dict[str, Any]:
 
 def healthy(query: str) -> dict[str, Any]:
     """Return 10 of 100 for both arms, scraped just now."""
-    if query.startswith("max(timestamp("):
+    if query.startswith("max by (revision, instance) (timestamp("):
         return vector(({}, str(NOW.timestamp() - 1)))
     value = "10" if "decision=" in query or "code=" in query else "100"
     return vector(({"revision": "old", "country": "FR"}, value), ({"revision": "new", "country": "FR"}, value))
@@ -144,12 +144,17 @@ def read(server: Server):
 
 
 async def test_counts_of_every_question_are_read(server, read):
-    """Each question once, at the end of the window, with a limit for the server."""
+    """
+    Each question once, at the end of the window, with a limit for the server; only whether a sample has come is asked
+    before and after.
+    """
     (stage,) = await read()
     assert [[10, 10]] == stage.counts["block-rate", "country"].events.tolist()
     assert [[100, 100]] == stage.counts["block-rate", "country"].of.tolist()
     questions = [parameters["query"] for path, parameters, _ in server.asked if path == "/api/v1/query"]
-    assert len(set(questions)) == len(questions) == 7 + 1
+    newest = [question for question in questions if "timestamp(" in question]
+    assert (2, 1) == (len(newest), len(set(newest)))
+    assert len(set(questions)) == len(questions) - 1 == 7 + 1
     path, parameters, _ = server.asked[0]
     assert ("/api/v1/query", f"{NOW.timestamp():.3f}", "8s") == (path, parameters["time"], parameters["timeout"])
 
@@ -327,7 +332,7 @@ async def test_old_samples_are_no_evidence(server, read):
     """Newest sample older than two scrape intervals."""
 
     def reply(request: BaseHTTPRequestHandler, query: str) -> None:
-        newest = query.startswith("max(timestamp(")
+        newest = query.startswith("max by (revision, instance) (timestamp(")
         says(vector(({}, str(NOW.timestamp() - 11))) if newest else healthy(query))(request, query)
 
     server.reply = reply
@@ -350,6 +355,38 @@ async def test_bad_samples_are_told(server):
     assert [3 * 4] == told
 
 
+def scraping(server: Server, *moments: float) -> None:
+    """Have the newest sample be of these moments, one after the other; before the last one nothing was blocked."""
+    left = list(moments)
+
+    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+        if "timestamp(" in query:
+            moment = left.pop(0) if len(left) > 1 else left[0]
+            says(vector(({"revision": "old", "instance": "a"}, str(moment))))(request, query)
+        elif "decision=" in query and len(left) > 1:
+            says(vector())(request, query)
+        else:
+            is_healthy(request, query)
+
+    server.reply = reply
+
+
+async def test_counts_from_before_and_after_a_scrape_are_not_mixed(server, read):
+    """A numerator of nothing and a denominator of 100 were never true together: all is read again."""
+    now = NOW.timestamp()
+    scraping(server, now - 6, now - 1)
+    (stage,) = await read()
+    assert [[10, 10]] == stage.counts["block-rate", "country"].events.tolist()
+    assert [[100, 100]] == stage.counts["block-rate", "country"].of.tolist()
+
+
+async def test_what_never_belongs_together_is_no_evidence(server, read):
+    scraping(server, *(NOW.timestamp() - 6 + number / 10 for number in range(20)))
+    result = await read()
+    assert isinstance(result, MetricsUnavailable)
+    assert "got new samples while the counts were read, 4 times" in result.message
+
+
 async def test_finished_stages_are_read_once(server):
     """Their counts do not change; the current stage is read at every tick."""
     reader = PrometheusReader(PrometheusSettings(server.url))
@@ -362,7 +399,7 @@ async def test_finished_stages_are_read_once(server):
     second = await reader.read(a_release(), (*WINDOWS, later), "old", "new")
     reader.close()
     about_noise = 6 + 1
-    assert (6 + 7 + about_noise, 7) == (asked, len(server.asked) - asked)
+    assert (6 + 8 + about_noise, 8) == (asked, len(server.asked) - asked)
     assert ["shadow", "canary"] == [stage.stage for stage in second]
     assert first[0] is second[0]
 
@@ -438,7 +475,7 @@ async def test_without_a_baseline_there_is_no_noise(server):
     (stage,) = await reader.read(a_release(), WINDOWS, None, "new")
     reader.close()
     assert stage.noise is None
-    assert 7 == len(server.asked)
+    assert 8 == len(server.asked)
 
 
 async def test_noise_is_known_of_the_current_stage_only(server, read):
@@ -461,7 +498,7 @@ async def test_noise_is_read_twice_a_minute(server):
         before = len(server.asked)
         window = StageWindow(stage, "shadow", START, NOW + timedelta(seconds=seconds))
         assert not isinstance(await reader.read(a_release(version), [window], "old", "new"), MetricsUnavailable)
-        return len(server.asked) - before - 7
+        return len(server.asked) - before - 8
 
     assert [7, 0, 0, 7, 0, 0, 7] == [await noise_asked(at) for at in (0, 10, 29, 30, 59, 1, 0)]
     assert 7 == await noise_asked(0, "shadow-2")
@@ -531,7 +568,7 @@ async def test_a_failing_server_is_left_alone_for_a_while(server):
         return len(server.asked) - before, result
 
     server.reply = says(b"busy", status=503)
-    assert 3 == (await asked_while())[0]
+    assert [1, 1, 1] == [(await asked_while())[0] for _ in range(3)]
     count, result = await asked_while()
     assert 0 == count
     assert "left alone for 1.0 s after 3 failures in a row; the last: answered 503" in result.message
@@ -543,7 +580,7 @@ async def test_a_failing_server_is_left_alone_for_a_while(server):
     server.reply = is_healthy
     count, result = await asked_while()
     reader.close()
-    assert 7 + 7 == count
+    assert 8 + 7 == count
     assert not isinstance(result, MetricsUnavailable)
 
 

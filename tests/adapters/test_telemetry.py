@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from modelrelease.adapters.errors import Conflict, NotFound, Refused, Unreachable
+from modelrelease.adapters.errors import Conflict, NotFound, NotLeading, Overtaken, Refused, Unreachable
 from modelrelease.adapters.telemetry import Telemetry
 from modelrelease.api.reasons import Reason
 from modelrelease.core.decide import Complete, Hold
@@ -58,6 +58,8 @@ def test_a_release_is_shown_in_one_stage_only(telemetry):
     ("error", "outcome"),
     [
         pytest.param(Conflict("changed"), "conflict", id="conflict"),
+        pytest.param(Overtaken("changed"), "conflict", id="overtaken"),
+        pytest.param(NotLeading("not sent"), "not_leading", id="no lease"),
         pytest.param(NotFound("gone"), "not_found", id="not found"),
         pytest.param(Refused("no"), "refused", id="refused"),
         pytest.param(Unreachable("away"), "unreachable", id="unreachable"),
@@ -84,6 +86,15 @@ def test_the_queue_is_read_when_asked(telemetry):
     telemetry.watch_queue(depth=lambda: depth[0], overdue=lambda: 0.0, failing=lambda: 0.0)
     depth[0] = 7.0
     assert value(telemetry, "modelrelease_queue_depth") == 7
+
+
+def test_the_one_that_acts_is_shown(telemetry):
+    """One of the replicas has a 1."""
+    leads = [False]
+    telemetry.watch_leadership(lambda: leads[0])
+    assert value(telemetry, "modelrelease_leader") == 0
+    leads[0] = True
+    assert value(telemetry, "modelrelease_leader") == 1
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

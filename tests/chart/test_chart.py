@@ -84,7 +84,10 @@ def test_rights_in_all_namespaces(rendered: Rendered):
     objects = rendered()
 
     assert _rights(objects[f"ClusterRole {NAME}"]) == IN_NAMESPACES | EVERYWHERE
-    assert not any(title.startswith(("Role ", "RoleBinding ")) for title in objects)
+    assert [title for title in objects if title.startswith("Role")] == [
+        f"Role system/{NAME}-lease",
+        f"RoleBinding system/{NAME}-lease",
+    ]
 
 
 def test_rights_in_some_namespaces(rendered: Rendered):
@@ -128,14 +131,29 @@ def test_the_pod_may_do_nothing_else(rendered: Rendered):
     }
 
 
-def test_one_writer_that_is_asked_how_it_is(rendered: Rendered):
-    """Two operators never run at once; the kubelet asks the operator's own ports."""
+def test_the_lease_is_the_installations_own(rendered: Rendered):
+    """Its pods elect among themselves, by a Lease of their namespace that nobody else uses, and may touch no other."""
+    objects = rendered("replicas=3")
+    role = objects[f"Role system/{NAME}-lease"]
+    environment = _environment(objects)
+
+    assert objects[f"Deployment system/{NAME}"]["spec"]["replicas"] == 3
+    assert environment["MODELRELEASE_LEASE_NAMESPACE"] == "system"
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+        (["leases"], [environment["MODELRELEASE_LEASE_NAME"]], ["get", "update"]),
+        (["leases"], None, ["create"]),
+    ]
+
+
+def test_a_standby_is_there_and_asked_how_it_is(rendered: Rendered):
+    """An upgrade replaces one pod after the other; the kubelet asks the operator's own ports."""
     objects = rendered()
     deployment = objects[f"Deployment system/{NAME}"]["spec"]
     container = _pod(objects)["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
 
-    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert ports == {
         "probes": Settings.model_fields["probe_port"].default,
         "metrics": Settings.model_fields["metrics_port"].default,
@@ -195,7 +213,7 @@ def test_the_readme_names_every_value():
         ),
         (["prometheus.url=prometheus:9090"], "prometheus/url"),
         (["prometheus.urll=x"], "urll"),
-        (["replicas=2"], "replicas"),
+        (["replicas=0"], "replicas"),
         (["log.level=verbose"], "log/level"),
         (["log.format=xml"], "log/format"),
         (["image.pullPolicy=Sometimes"], "image/pullPolicy"),
@@ -247,6 +265,9 @@ def test_the_operator_may_what_it_does(rendered: Rendered, cluster: Cluster, var
         for (group, resource), verbs in IN_NAMESPACES.items():
             for verb in verbs.split():
                 assert _allowed(cluster, "fraud", group, resource, verb), (group, resource, verb)
+        for verb in ("get", "update"):
+            assert _allowed(cluster, "system", "coordination.k8s.io", "leases", verb, NAME)
+            assert not _allowed(cluster, "system", "coordination.k8s.io", "leases", verb, "of-somebody-else")
         assert _allowed(cluster, "elsewhere", "gateway.networking.k8s.io", "gateways", "get")
         assert _allowed(cluster, "other", "modelrelease.dev", "modelreleases", "list") is (variant == "default")
         for group, resource, verb in [
@@ -262,9 +283,10 @@ def test_the_operator_may_what_it_does(rendered: Rendered, cluster: Cluster, var
         cluster.kubectl("delete", "--ignore-not-found", "-f", "-", given=given)
 
 
-def _allowed(cluster: Cluster, namespace: str, group: str, resource: str, verb: str) -> bool:
-    name, _, subresource = resource.partition("/")
-    attributes = {"group": group, "resource": name, "subresource": subresource, "verb": verb, "namespace": namespace}
+def _allowed(cluster: Cluster, namespace: str, group: str, resource: str, verb: str, name: str = "") -> bool:
+    kind, _, subresource = resource.partition("/")
+    attributes = {"group": group, "resource": kind, "subresource": subresource, "verb": verb, "namespace": namespace}
+    attributes |= {"name": name}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",

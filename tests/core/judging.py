@@ -1,6 +1,7 @@
 """Builders for the judge: a contract about block rates per country, and counts written as (events, of) pairs."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -71,10 +72,14 @@ def table(parts: Mapping[Slice, Arms]) -> SliceCounts:
 
 
 def verdict_on(
-    contract: Contract, *stages: StageCounts, error_budget: float = 0.01, has_baseline: bool = True
+    contract: Contract,
+    *stages: StageCounts,
+    error_budget: float = 0.01,
+    has_baseline: bool = True,
+    time_left: timedelta | None = None,
 ) -> GateVerdict:
     """Return the judge's verdict at the usual budget."""
-    return judge(contract, stages, error_budget=error_budget, has_baseline=has_baseline)
+    return judge(contract, stages, error_budget=error_budget, has_baseline=has_baseline, time_left=time_left)
 
 
 def clause_of(verdict: GateVerdict, name: str = "steady") -> ClauseVerdict:

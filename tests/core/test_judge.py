@@ -1,6 +1,6 @@
 """Verdicts on counts: what breaks a contract, what passes it, what is not known, and how it is said."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.counts import SliceCounts
 from modelrelease.core.judge import gate_status, judge
+from modelrelease.core.report import span
 from modelrelease.core.verdict import Blame
 from tests.core.judging import (
     FEW_ERRORS,
@@ -37,7 +38,7 @@ def test_a_harmed_slice_is_named_with_its_numbers():
     assert verdict.on_breach is OnBreach.ROLLBACK
     assert verdict.worst == "block-rate country=FR +74% (limit 5%)"
     assert verdict.message.startswith(
-        "clause steady is broken in country=FR: 2.1 % -> 3.6 %, +74 % [+28 %, +139 %], limit 5 %, "
+        "clause steady is broken in country=FR: 2.1 % -> 3.6 %, +74 % [+26 %, +143 %], limit 5 %, "
         "500 of 13 700 requests against 288 of 13 750"
     )
     assert slice_of(verdict, "DE").outcome is Outcome.PASS
@@ -419,10 +420,12 @@ def test_a_heavier_clause_has_more_of_the_budget(weight, want):
 
 
 def test_the_levels_of_all_slices_are_the_budget():
-    """Half for all traffic, half for the slices, equal clauses: an expert can check every bound by hand."""
+    """Half for all traffic, half for the slices by the root of their traffic: a bound can be checked by hand."""
     verdict = verdict_on(a_contract(STEADY, FEW_ERRORS), a_stage(countries=HARMED, errors=((1, 1000), (1, 1000))))
     steady, errors = verdict.clauses
-    assert [part.level for part in (steady.overall, *steady.slices)] == pytest.approx([0.0025, 0.00125, 0.00125])
+    roots = [sum(part.of) ** 0.5 for part in steady.slices]
+    assert steady.overall.level == pytest.approx(0.0025)
+    assert [part.level for part in steady.slices] == pytest.approx([0.0025 * root / sum(roots) for root in roots])
     assert errors.overall.level == pytest.approx(0.005)
     assert (steady.engine, errors.engine) == ("counts", "limit")
 
@@ -455,6 +458,17 @@ def test_the_gate_waits_for_its_slowest_slice():
     verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries=countries))
     assert verdict.eta == slice_of(verdict, "LU").eta > slice_of(verdict, "MT").eta
     assert verdict.message.index("country=LU") < verdict.message.index("country=MT")
+
+
+def test_a_message_tells_which_slices_are_late_for_the_deadline():
+    countries = {**HEALTHY, "MT": ((66, 3000), (66, 3000)), "LU": ((58, 3000), (58, 3000))}
+    told = [a_contract(ROUGHLY_STEADY), a_stage(countries=countries)]
+    early, late = (slice_of(verdict_on(*told), name).eta for name in ("MT", "LU"))
+    between = verdict_on(*told, time_left=(early + late) / 2)
+    assert f"about {span(late)} more, not within the deadline); country=MT" in between.message
+    assert f"about {span(early)} more)" in between.message
+    assert "deadline" not in verdict_on(*told, time_left=late).message
+    assert verdict_on(*told, time_left=timedelta(0)).clauses[0].outcome is Outcome.INCONCLUSIVE
 
 
 # Bursts.

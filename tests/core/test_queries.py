@@ -168,7 +168,7 @@ def test_traffic_is_counted_even_when_only_a_rate_is_judged():
 )
 def test_the_newest_sample_of_every_kind_is_asked_for(clause, asks):
     newest = asked_of_kinds(None, clause).newest
-    assert newest.text.startswith("max(timestamp(")
+    assert newest.text.startswith("max by (revision, instance) (timestamp(")
     for series in asks:
         assert f"timestamp({series}" in newest.text
 

@@ -32,6 +32,8 @@ def test_defaults(environment):
     assert settings.prometheus_scrape_interval == timedelta(seconds=5)
     assert settings.watch_namespaces == ()
     assert settings.drain == timedelta(seconds=10)
+    lease = (settings.lease_duration, settings.lease_renew_deadline, settings.lease_retry)
+    assert lease == tuple(timedelta(seconds=seconds) for seconds in (15, 10, 2))
     assert (settings.probe_port, settings.metrics_port, settings.concurrency) == (8080, 9090, 10)
 
 
@@ -59,6 +61,11 @@ def test_values(environment, variable, text, want):
         pytest.param("DRAIN", "10", "MODELRELEASE_DRAIN: Value error, '10' is not a duration", id="no unit"),
         pytest.param("CONCURRENCY", "0", "MODELRELEASE_CONCURRENCY: Input should be greater than 0", id="zero"),
         pytest.param("LOG_FORMAT", "yaml", "MODELRELEASE_LOG_FORMAT: Input should be 'json' or 'text'", id="choice"),
+        pytest.param(
+            "LEASE_RENEW_DEADLINE", "13s", "MODELRELEASE_LEASE_RENEW_DEADLINE: Value error, at most 12s", id="too late"
+        ),
+        pytest.param("LEASE_RETRY", "6s", "MODELRELEASE_LEASE_RETRY: Value error, at most 5s", id="one try"),
+        pytest.param("LEASE_DURATION", "500ms", "MODELRELEASE_LEASE_DURATION: ", id="too short a lease"),
         pytest.param("PROBE_PORT", "99999", "MODELRELEASE_PROBE_PORT: ", id="port"),
     ],
 )

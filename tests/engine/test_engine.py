@@ -313,6 +313,25 @@ def test_health_tells_of_a_release_that_waits_too_long():
     assert (seen[0].known, seen[0].running) == (2, 1)
 
 
+def test_at_the_end_what_is_almost_done_is_done():
+    """A reconcile that writes may end, so that nothing is left half-done; one that waits for long is cancelled."""
+    ended = []
+
+    async def scenario(engine):
+        engine.trigger(A)
+        engine.trigger(B)
+        await asyncio.sleep(0.01)
+
+    async def behave(key):
+        await asyncio.sleep(0.2 if key == A else 20)
+        ended.append(key)
+
+    recorder = live(scenario, behave)
+    assert ended == [A]
+    assert recorder.ended[B][0] == pytest.approx(0.31)
+    assert not recorder.running
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_under_load_nothing_is_lost_and_nothing_overlaps(seed):
     """Twenty minutes of 150 releases that are slow, fail, are triggered and forgotten at random."""

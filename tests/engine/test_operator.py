@@ -25,7 +25,7 @@ GATEWAY_API = "gateway.networking.k8s.io/v1"
 class Process:
     """A running operator."""
 
-    def __init__(self, cluster, namespace, log: Path) -> None:
+    def __init__(self, cluster, namespace, log: Path, **environment: str) -> None:
         self.probes, self.metrics = free_port("127.0.0.1"), free_port("127.0.0.1")
         self.log = log
         self._sink = log.open("a")
@@ -40,6 +40,12 @@ class Process:
                 "MODELRELEASE_PROBE_PORT": str(self.probes),
                 "MODELRELEASE_METRICS_PORT": str(self.metrics),
                 "MODELRELEASE_DRAIN": "1s",
+                # The next one need not wait long for one that was killed.
+                "MODELRELEASE_LEASE_NAMESPACE": namespace,
+                "MODELRELEASE_LEASE_DURATION": "2s",
+                "MODELRELEASE_LEASE_RENEW_DEADLINE": "1s",
+                "MODELRELEASE_LEASE_RETRY": "300ms",
+                **environment,
             },
         )
 

@@ -12,20 +12,22 @@ def a_health(**changes):
 
 
 @pytest.mark.parametrize(
-    ("health", "problem", "alive", "ready"),
+    ("health", "problem", "standing_by", "alive", "ready"),
     [
-        pytest.param(a_health(), None, 200, 200, id="all is well"),
-        pytest.param(a_health(failing=3), None, 200, 200, id="the cluster is in trouble, we are not"),
-        pytest.param(a_health(heartbeat_age=31.0), None, 503, 503, id="the engine stands still"),
-        pytest.param(a_health(overdue=200.0), None, 503, 503, id="nobody serves the queue"),
-        pytest.param(a_health(), "the CRD is not installed", 200, 503, id="nothing to watch"),
+        pytest.param(a_health(), None, None, 200, 200, id="all is well"),
+        pytest.param(a_health(failing=3), None, None, 200, 200, id="the cluster is in trouble, we are not"),
+        pytest.param(a_health(heartbeat_age=31.0), None, None, 503, 503, id="the engine stands still"),
+        pytest.param(a_health(overdue=200.0), None, None, 503, 503, id="nobody serves the queue"),
+        pytest.param(a_health(), "the CRD is not installed", None, 200, 503, id="nothing to watch"),
+        pytest.param(a_health(heartbeat_age=9999.0, overdue=9999.0), None, "a leads", 200, 200, id="a standby"),
+        pytest.param(a_health(), "the CRD is not installed", "a leads", 200, 503, id="a standby that is not warm"),
     ],
 )
-async def test_answers(health, problem, alive, ready):
+async def test_answers(health, problem, standing_by, alive, ready):
     """Restart what is stuck; send nobody to what is not at work."""
-    async with TestClient(TestServer(application(lambda: health, lambda: problem))) as client:
+    async with TestClient(TestServer(application(lambda: health, lambda: problem, lambda: standing_by))) as client:
         answers = [(await client.get(path)).status for path in ("/healthz", "/readyz")]
         said = await (await client.get("/readyz")).text()
     assert answers == [alive, ready]
-    assert (said == "ok\n") is (ready == 200)
+    assert (said == (f"ok, standing by: {standing_by}\n" if standing_by else "ok\n")) is (ready == 200)
     assert problem is None or problem in said

@@ -23,6 +23,8 @@ class Pod:
         latencies: Observations by country and value.
         down: Whether a scrape fails.
         scrapes: How often it was scraped.
+        open: Scrapes are answered while it is set.
+        waiting: Whether one waits for that.
     """
 
     def __init__(self, revision: str) -> None:
@@ -31,6 +33,9 @@ class Pod:
         self.latencies: defaultdict[str, Counter[float]] = defaultdict(Counter)
         self.down = False
         self.scrapes = 0
+        self.open = threading.Event()
+        self.open.set()
+        self.waiting = False
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -54,6 +59,7 @@ class Pod:
             self.latencies.clear()
 
     def close(self) -> None:
+        self.open.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -73,6 +79,9 @@ class Pod:
                 if pod.down:
                     self.send_error(503)
                     return
+                pod.waiting = not pod.open.is_set()
+                pod.open.wait()
+                pod.waiting = False
                 kind, page = pod._page(self.headers.get("Accept", ""))
                 self.send_response(200)
                 self.send_header("Content-Type", kind)

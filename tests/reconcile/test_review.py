@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 import modelrelease.reconcile
-from modelrelease.adapters.errors import Refused, Unreachable
+from modelrelease.adapters.errors import Overtaken, Refused, Unreachable
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, FakeMetrics, Lab
 from tests.reconcile.test_reconcile import ONE, TWO, a_lab, condition, reasons, release
@@ -220,3 +220,18 @@ async def test_asking_for_a_rejected_revision_again_is_an_event():
     assert reasons(lab) == ["RevisionRejected"]
     await lab.tick()
     assert reasons(lab) == ["RevisionRejected"]
+
+
+async def test_an_object_that_somebody_else_just_wrote_is_no_news():
+    """The next tick reads it and decides anew; people need not hear of it."""
+
+    class Overtaking(FakeKube):
+        async def apply(self, manifest):
+            raise Overtaken("the object has been modified")
+
+    lab = await a_lab()
+    lab.kube = Overtaking(**vars(lab.kube))
+    release(lab, "2")
+    with pytest.raises(Overtaken):
+        await lab.tick()
+    assert "NotApplied" not in reasons(lab)

@@ -9,6 +9,14 @@ class Conflict(AdapterError):  # noqa: N818 - reads as what happened
     """The object has changed since it was read, or one of its name exists already: read again and decide anew."""
 
 
+class Overtaken(Conflict):
+    """Somebody wrote the object after it was read and before our write came: the next tick decides anew."""
+
+
+class NotLeading(AdapterError):  # noqa: N818 - reads as what happened
+    """Nothing was sent: another replica may act by now."""
+
+
 class NotFound(AdapterError):  # noqa: N818 - reads as what happened
     """The object does not exist (any more), or the API server does not know its kind."""
 

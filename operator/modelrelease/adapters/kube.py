@@ -9,6 +9,11 @@ cache. Writes are of four kinds:
     revisions   create only: the content behind a name never changes
     events      best effort: a release never fails because its event could not be written
 
+Nothing is sent unless this process is sure to be the only one that acts; and as a request that was sent in time may
+arrive late, each write of an object names the version that was read (or that there was none), so that the API server
+refuses it once anybody else, such as the next leader, has written. Every leader writes its name into each object when
+it applies it for the first time, be there anything else to change or not: from then on, what others sent is void.
+
 An object is written only when its manifest or the object itself is not what it was after our last write. That is
 remembered as two fingerprints in memory; after a restart everything is applied once, which changes nothing.
 """
@@ -19,6 +24,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -26,7 +32,7 @@ import structlog
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, Refused, Unreachable
+from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, NotLeading, Overtaken, Refused, Unreachable
 from modelrelease.api.base import GROUP, RELEASE_LABEL, REVISION_LABEL, VERSION
 from modelrelease.api.revision import Revision
 from modelrelease.core.dossier import DOSSIER_LABEL
@@ -35,12 +41,24 @@ from modelrelease.core.observation import Workload
 FIELD_MANAGER: Final = "modelrelease"
 REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
 EVENT_MESSAGE_BYTES: Final = 1024
+LABEL_CHARACTERS: Final = 63
 
-REQUEST_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+REQUEST_SECONDS: Final = 15.0
+CONNECT_SECONDS: Final = 5.0
 MAX_ATTEMPTS: Final = 3
 
 _JSON: Final = "application/json"
 _METADATA_ONLY: Final = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+APPLIED_BY: Final = f"{GROUP}/applied-by"
+"""
+Label with the operator process that was the last to apply the object for the first time.
+
+No annotation: those of a Deployment count as a change of its spec, and until its controller has looked no pod counts.
+"""
+
+ABSENT: Final = "1"
+"""A resourceVersion that no object has: the API server creates the object, or says that there is one."""
 MAX_RETRY_AFTER_SECONDS: Final = 5.0
 
 Object = dict[str, Any]
@@ -110,6 +128,7 @@ _ROUTE: Final = _Kind("HTTPRoute", _GATEWAY_API, "httproutes")
 _GATEWAY: Final = _Kind("Gateway", _GATEWAY_API, "gateways")
 _GATEWAY_CLASS: Final = _Kind("GatewayClass", _GATEWAY_API, "gatewayclasses", namespaced=False)
 _EVENT: Final = _Kind("Event", "/apis/events.k8s.io/v1", "events")
+_LEASE: Final = _Kind("Lease", "/apis/coordination.k8s.io/v1", "leases")
 
 _OURS: Final = {kind.name: kind for kind in (_DEPLOYMENT, _REVISION, _SERVICE, _ROUTE)}
 _OF_A_REVISION: Final = (_DEPLOYMENT, _REVISION, _SERVICE)
@@ -117,19 +136,42 @@ _OF_A_REVISION: Final = (_DEPLOYMENT, _REVISION, _SERVICE)
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A live object as last read or written: who it is, whose it is, and a digest of what we care about."""
+    """
+    A live object as last read or written.
+
+    Attributes:
+        uid: Who it is.
+        owner: Whose it is.
+        fingerprint: A digest of what we care about.
+        applied_by: Which operator process claims it.
+        version: Its resourceVersion, which any write changes, also one of its status.
+    """
 
     uid: str
     owner: str | None
     fingerprint: str
+    applied_by: str | None
+    version: str
 
     @classmethod
     def of(cls, live: Object) -> "_Seen":
         meta = live["metadata"]
         # The generation counts changes of the spec and leaves out those of the status; Services have none.
-        state = meta.get("generation") or meta["resourceVersion"]
-        ours = [state, meta["uid"], meta.get("labels"), meta.get("ownerReferences")]
-        return cls(uid=meta["uid"], owner=_controller(live), fingerprint=_digest(ours))
+        state = meta.get("generation") or live.get("spec")
+        labels = dict(meta.get("labels") or {})
+        applied_by = labels.pop(APPLIED_BY, None)
+        ours = [state, meta["uid"], labels, meta.get("ownerReferences")]
+        return cls(
+            uid=meta["uid"],
+            owner=_controller(live),
+            fingerprint=_digest(ours),
+            applied_by=applied_by,
+            version=meta["resourceVersion"],
+        )
+
+    def same(self, other: "_Seen") -> bool:
+        """Return whether at most the status, or something else that is not our matter, differs."""
+        return (self.fingerprint, self.applied_by) == (other.fingerprint, other.applied_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +209,9 @@ class KubeCluster:
     Args:
         api: The one client of this process; closed by whoever made it.
         clock: Tells the time of events.
-        instance: Name of this operator's pod, for events.
+        instance: Name of this operator process, and of no other at any time.
+        seconds_left: Returns for how long this process is sure to be the only one that acts; 0 or less when it must
+            not write.
         event_failed: Called when an event could not be written.
         sleep: Waits between attempts.
     """
@@ -178,6 +222,7 @@ class KubeCluster:
         *,
         clock: Callable[[], datetime],
         instance: str = "modelrelease",
+        seconds_left: Callable[[], float] = lambda: inf,
         event_failed: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -185,6 +230,7 @@ class KubeCluster:
         self._api = api
         self._clock = clock
         self._instance = instance
+        self._seconds_left = seconds_left
         self._event_failed = event_failed
         self._sleep = sleep
         self._memory: dict[tuple[str, str], _Memory] = {}
@@ -348,6 +394,7 @@ class KubeCluster:
 
         Raises:
             Conflict: An object of that name exists and is not this release's.
+            Overtaken: Somebody else wrote it after it was read.
             NotFound: The API server does not know the kind, or the namespace is gone.
             Refused: The manifest is not valid, or we may not write it.
         """
@@ -359,7 +406,11 @@ class KubeCluster:
             raise Conflict(f"{kind.name} {namespace}/{name} exists and does not belong to this release")
         if seen and (kind is _REVISION or memory.applied.get(key) == (digest, seen.fingerprint)):
             return False
-        written = _Seen.of(await self._write(kind, namespace, name, manifest))
+        written = _Seen.of(
+            await self._unless_overtaken(
+                kind, namespace, name, seen, lambda seen: self._write(kind, namespace, name, manifest, seen)
+            )
+        )
         memory.seen[key] = written
         memory.applied[key] = (digest, written.fingerprint)
         return seen is None or seen.fingerprint != written.fingerprint
@@ -368,14 +419,38 @@ class KubeCluster:
         live = await self._get(kind, namespace, name)
         return _Seen.of(live) if live else None
 
-    async def _write(self, kind: _Kind, namespace: str, name: str, manifest: Object) -> Object:
+    async def _unless_overtaken(
+        self,
+        kind: _Kind,
+        namespace: str,
+        name: str,
+        seen: _Seen | None,
+        write: Callable[[_Seen | None], Awaitable[Object]],
+    ) -> Object:
+        """Write onto what was *seen*; once more if only its status has changed since, which is others' to write."""
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                return await write(seen)
+            except Conflict as error:
+                refused = error
+            found = await self._look(kind, namespace, name)
+            if not (found and seen and found.same(seen)):
+                break
+            seen = found
+        raise Overtaken(str(refused)) from refused
+
+    async def _write(self, kind: _Kind, namespace: str, name: str, manifest: Object, seen: _Seen | None) -> Object:
         if kind is _REVISION:
             return await self._call("POST", kind.path(namespace), body=manifest)
+        given = manifest["metadata"]
+        labels = {**given["labels"], APPLIED_BY: self._instance[-LABEL_CHARACTERS:].lstrip("-_.")}
+        # With the uid of an object that is gone, the API server does not make a new one.
+        version = {"resourceVersion": seen.version, "uid": seen.uid} if seen else {"resourceVersion": ABSENT}
         return await self._call(
             "PATCH",
             kind.path(namespace, name),
             query={"fieldManager": FIELD_MANAGER, "force": "true"},
-            body=manifest,
+            body={**manifest, "metadata": {**given, **version, "labels": labels}},
             content_type="application/apply-patch+yaml",
         )
 
@@ -386,7 +461,8 @@ class KubeCluster:
         Only the very object that was seen is deleted, never a new one of the same name, and never one that is not ours.
 
         Raises:
-            Conflict: The object has been replaced since it was seen, or somebody else owns it.
+            Conflict: Somebody else owns it.
+            Overtaken: Somebody else wrote it after it was read.
         """
         kind, namespace, name = _address(manifest)
         live = await self._get(kind, namespace, name)
@@ -395,16 +471,22 @@ class KubeCluster:
         owner = _controller(manifest)
         if RELEASE_LABEL not in (live["metadata"].get("labels") or {}) or (owner and not _owned(live, owner)):
             raise Conflict(f"{kind.name} {namespace}/{name} is not of a release: it is not deleted")
+        try:
+            await self._unless_overtaken(
+                kind, namespace, name, _Seen.of(live), lambda seen: self._remove(kind, namespace, name, seen)
+            )
+        except NotFound:
+            return
+
+    async def _remove(self, kind: _Kind, namespace: str, name: str, seen: _Seen | None) -> Object:
+        assert seen is not None, "only what was seen is deleted"
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
-            "preconditions": {"uid": live["metadata"]["uid"]},
+            "preconditions": {"uid": seen.uid, "resourceVersion": seen.version},
         }
-        try:
-            await self._call("DELETE", kind.path(namespace, name), body=options)
-        except NotFound:
-            return
+        return await self._call("DELETE", kind.path(namespace, name), body=options)
 
     async def keep(self, dossier: Object) -> None:
         """Create a ConfigMap that is never changed; its name tells its content, so one that exists is it."""
@@ -456,6 +538,21 @@ class KubeCluster:
             },
         }
 
+    # Elect: what decides who may write needs no leave to be written.
+
+    async def get_lease(self, namespace: str, name: str) -> Object | None:
+        """Return the Lease; None when there is none."""
+        return await self._get(_LEASE, namespace, name)
+
+    async def create_lease(self, body: Object) -> Object:
+        """Create a Lease; raise Conflict when there is one."""
+        return await self._call("POST", _LEASE.path(body["metadata"]["namespace"]), body=body, leading=False)
+
+    async def replace_lease(self, body: Object) -> Object:
+        """Replace exactly the version of the Lease that *body* names; raise Conflict when it has changed since."""
+        meta = body["metadata"]
+        return await self._call("PUT", _LEASE.path(meta["namespace"], meta["name"]), body=body, leading=False)
+
     # Talk.
 
     async def _get(self, kind: _Kind, namespace: str, name: str) -> Object | None:
@@ -478,10 +575,20 @@ class KubeCluster:
         body: Object | None = None,
         content_type: str = _JSON,
         accept: str = _JSON,
+        leading: bool = True,
     ) -> Object:
-        """Return the JSON answer; wait and ask again when the server asks for that, within bounds."""
+        """
+        Return the JSON answer; wait and ask again when the server asks for that, within bounds.
+
+        Args:
+            method, path, query, body, content_type, accept: The request.
+            leading: Whether a write is for the leader only, and no longer under way than it is sure to lead.
+        """
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            status, headers, data = await self._send(method, path, query, body, content_type, accept)
+            left = self._seconds_left() if leading and method != "GET" else inf
+            if left <= 0:
+                raise NotLeading(f"{method} {path}: not sent, another replica may act by now")
+            status, headers, data = await self._send(method, path, query, body, content_type, accept, within=left)
             if status != 429 or attempt == MAX_ATTEMPTS:  # too many requests: nothing was done
                 break
             await self._sleep(_retry_after(headers))
@@ -498,7 +605,10 @@ class KubeCluster:
         body: Object | None,
         content_type: str,
         accept: str,
+        *,
+        within: float,
     ) -> tuple[int, Mapping[str, str], bytes]:
+        timeout = aiohttp.ClientTimeout(total=min(REQUEST_SECONDS, within), connect=CONNECT_SECONDS)
         try:
             method, url, headers, body, _ = await self._api.param_serialize(
                 method,
@@ -508,7 +618,7 @@ class KubeCluster:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            response = await self._api.call_api(method, url, headers, body, _request_timeout=REQUEST_TIMEOUT)
+            response = await self._api.call_api(method, url, headers, body, _request_timeout=timeout)
             return response.status, response.headers, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
             raise Unreachable(f"{method} {path}: {str(error) or type(error).__name__}") from error

@@ -31,7 +31,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from modelrelease.api.parse import Release
-from modelrelease.core.answers import Bucket, Sample, Vector, stage_counts, stale
+from modelrelease.core.answers import Bucket, Sample, Vector, same_samples, stage_counts, stale
 from modelrelease.core.bins import aligned
 from modelrelease.core.counts import Evidence, MetricsUnavailable, Noise, StageCounts
 from modelrelease.core.noise import (
@@ -49,6 +49,9 @@ READ_SECONDS: Final = 10.0
 SERVER_SECONDS: Final = 8.0
 MOST_BYTES: Final = 10_000_000
 MOST_KEPT_ROWS: Final = 200_000
+
+MOST_READINGS: Final = 4
+"""How often counts are read until no sample arrives meanwhile; each time, fewer scrapes of that moment are open."""
 
 NOISE_SECONDS: Final = 30.0
 """How long what the baseline tells of noise is good for; by then, there is a little more history."""
@@ -72,8 +75,8 @@ class PrometheusSettings:
     Attributes:
         url: Address, such as ``http://prometheus.monitoring:9090``; a path in front of ``/api`` may follow.
         scrape_interval: How often the model servers are scraped.
-        lag: Evidence younger than this is not asked for. None is needed for right counts: only samples are counted,
-            and one that comes late is in the next answer. For stores that many writers feed.
+        lag: Evidence younger than this is not asked for. None is needed for right counts: a sample that arrives while
+            they are read has them read again. For stores that many writers feed.
         token_file: File with a bearer token, read for every question because tokens rotate.
         ca_file: PEM file with the authorities that may have signed the server's certificate; None for the usual ones.
         client_certificate, client_key: PEM files by which the operator identifies itself.
@@ -90,8 +93,39 @@ class PrometheusSettings:
     concurrency: int = 4
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """
+    Counts as read once; whether they belong together is another question.
+
+    Attributes:
+        asked: The questions by stage.
+        evidence: The counts by stage.
+        bad: How many samples were no counts.
+    """
+
+    asked: tuple[StageQueries, ...]
+    evidence: tuple[StageCounts, ...]
+    bad: int
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundNoise:
+    """What a baseline told of noise: what it was asked about, and when, in Unix seconds."""
+
+    about: tuple[str, ...]
+    until: float
+    noise: Noise
+
+
 class PrometheusReader:
-    """Reads the counts that gates are judged on."""
+    """
+    Reads the counts that gates are judged on.
+
+    All questions of a reading are for one moment, and yet a sample can arrive between two of them. A numerator from
+    before it and a denominator from after it are no ratio: so the pods' newest samples are asked for before and after,
+    and when they differ, everything is read again.
+    """
 
     def __init__(
         self,
@@ -106,7 +140,7 @@ class PrometheusReader:
         self._on_bad_sample = on_bad_sample
         self._breaker = _Breaker(clock=clock, jitter=jitter)
         self._finished: _Kept[StageQueries, StageCounts] = _Kept()
-        self._noises: _Kept[tuple[str, ...], tuple[float, Noise]] = _Kept()
+        self._noises: _Kept[tuple[str, ...], _FoundNoise] = _Kept()
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="prometheus")
         self._thread = threading.local()
 
@@ -124,58 +158,86 @@ class PrometheusReader:
         """
         lag = self._settings.lag
         asked = [stage_queries(release, it, baseline, candidate, lag=lag) for it in windows]
+        newest = next((it.newest for it in reversed(asked) if it.newest), None)
+        if newest is None:
+            reading = await self._reading(asked)
+            return reading if isinstance(reading, MetricsUnavailable) else self._kept(reading)
+        before = await self._one(newest)
+        for _ in range(MOST_READINGS):
+            if isinstance(before, MetricsUnavailable):
+                return before
+            reading = await self._reading(asked)
+            if isinstance(reading, MetricsUnavailable):
+                return reading
+            compared = baseline if asked[-1].newest else None
+            noise = await self._noise(release, windows[-1], compared) if compared is not None else None
+            if isinstance(noise, MetricsUnavailable):
+                return noise
+            after = await self._one(newest)
+            if not isinstance(after, MetricsUnavailable) and same_samples(before, after):
+                problem = stale(asked[-1], reading.evidence[-1], after, self._settings.scrape_interval)
+                return problem or self._kept(reading, noise)
+            before = after
+        return MetricsUnavailable(
+            f"Prometheus at {self._settings.url} got new samples while the counts were read, {MOST_READINGS} times: "
+            "they do not belong together. Does it answer slowly, or do scrapes take long?"
+        )
+
+    async def _reading(self, asked: Sequence[StageQueries]) -> "_Reading | MetricsUnavailable":
+        """Return the counts of all stages, read once; those of finished stages if they are not known."""
         finished = {it: known for it in asked[:-1] if (known := self._finished.get(it))}
-        newest = asked[-1].newest if asked else None
-        wanted = {query for it in asked if it not in finished for query in it.queries}
-        answers = await self._all(self._ask_now, wanted | ({newest} if newest else set()))
+        answers = await self._all(self._ask_now, {query for it in asked if it not in finished for query in it.queries})
         if isinstance(answers, MetricsUnavailable):
             return answers
         evidence: list[StageCounts] = []
+        bad = 0
         for it in asked:
-            counts = finished[it] if it in finished else self._understood(it, answers)
-            if isinstance(counts, MetricsUnavailable):
-                return counts
-            evidence.append(counts)
-        for it, counts in zip(asked[:-1], evidence[:-1], strict=True):
+            understood = (finished[it], 0) if it in finished else stage_counts(it, answers)
+            if isinstance(understood, MetricsUnavailable):
+                return understood
+            evidence.append(understood[0])
+            bad += understood[1]
+        return _Reading(tuple(asked), tuple(evidence), bad)
+
+    def _kept(self, reading: "_Reading", noise: "_FoundNoise | None" = None) -> Evidence:
+        """Return the evidence of a reading whose parts belong together, and remember what will not change."""
+        if reading.bad:
+            self._on_bad_sample(reading.bad)
+        for it, counts in zip(reading.asked[:-1], reading.evidence[:-1], strict=True):
             self._finished.put(it, counts, _rows(counts))
-        if newest:
-            if problem := stale(asked[-1], evidence[-1], answers[newest], self._settings.scrape_interval):
-                return problem
-            noise = await self._noise(release, windows[-1], baseline) if baseline is not None else None
-            if isinstance(noise, MetricsUnavailable):
-                return noise
-            evidence[-1] = replace(evidence[-1], noise=noise)
+        evidence = list(reading.evidence)
+        if noise:
+            self._noises.put(noise.about, noise, _rows(noise.noise.halves) if noise.noise.halves else 1)
+            evidence[-1] = replace(evidence[-1], noise=noise.noise)
         return aligned(evidence)
 
     def close(self) -> None:
         """Let go of the threads; questions in flight end by their timeouts."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _noise(self, release: Release, window: StageWindow, baseline: str) -> Noise | MetricsUnavailable:
+    async def _noise(self, release: Release, window: StageWindow, baseline: str) -> "_FoundNoise | MetricsUnavailable":
         """Return what *baseline* tells of noise now, or told a moment ago."""
         lag, interval = self._settings.lag, self._settings.scrape_interval
         asked = noise_queries(release, window, baseline, lag=lag, interval=interval)
         known = self._noises.get(asked.about)
-        if known and abs(known[0] - asked.until) < NOISE_SECONDS:
-            return known[1]
+        if known and abs(known.until - asked.until) < NOISE_SECONDS:
+            return known
         history = await self._all(self._ask_history, asked.ranges)
         if isinstance(history, MetricsUnavailable):
             return history
         halves = await self._halves(release, window, baseline, asked.pods) if asked.pods else None
         if isinstance(halves, MetricsUnavailable):
             return halves
-        noise = Noise(design_effects=design_effects(asked, history), halves=halves)
-        self._noises.put(asked.about, (asked.until, noise), _rows(halves) if halves else 1)
-        return noise
+        return _FoundNoise(asked.about, asked.until, Noise(design_effects(asked, history), halves))
 
     async def _halves(
         self, release: Release, window: StageWindow, baseline: str, pods: Query
     ) -> StageCounts | MetricsUnavailable | None:
         """Return the counts of two halves of the baseline's pods; None when it has a single one."""
-        found = await self._all(self._ask_now, {pods})
+        found = await self._one(pods)
         if isinstance(found, MetricsUnavailable):
             return found
-        asked = half_stage_queries(release, window, baseline, found[pods], lag=self._settings.lag)
+        asked = half_stage_queries(release, window, baseline, found, lag=self._settings.lag)
         if asked is None:
             return None
         answers = await self._all(self._ask_now, asked.queries)
@@ -184,6 +246,11 @@ class PrometheusReader:
         understood = stage_counts(asked, answers)
         # Samples that are no counts are told when the baseline is counted as a whole.
         return understood if isinstance(understood, MetricsUnavailable) else aligned([understood[0]])[0]
+
+    async def _one(self, query: Query) -> Vector | MetricsUnavailable:
+        """Return the answer to one question, or what went wrong."""
+        answers = await self._all(self._ask_now, {query})
+        return answers if isinstance(answers, MetricsUnavailable) else answers[query]
 
     async def _all(
         self, ask: Callable[[_Question], _Answer | MetricsUnavailable], questions: Iterable[_Question]
@@ -198,15 +265,6 @@ class PrometheusReader:
                 return answer
             answered[query] = answer
         return answered
-
-    def _understood(self, asked: StageQueries, answers: dict[Query, Vector]) -> StageCounts | MetricsUnavailable:
-        understood = stage_counts(asked, answers)
-        if isinstance(understood, MetricsUnavailable):
-            return understood
-        counts, bad = understood
-        if bad:
-            self._on_bad_sample(bad)
-        return counts
 
     # In a thread of the pool.
 

@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from structlog.typing import Processor
 
-from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, Refused, Unreachable
+from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, NotLeading, Refused, Unreachable
 from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.core.decide import Decision
 
@@ -103,6 +103,13 @@ class Telemetry:
         self._failing = Gauge(
             "modelrelease_releases_failing", "Releases whose last reconcile raised.", registry=registry
         )
+        self._leader = Gauge(
+            "modelrelease_leader", "1 on the replica that acts, 0 on one that stands by.", registry=registry
+        )
+
+    def watch_leadership(self, leads: Callable[[], bool]) -> None:
+        """Ask whether this replica leads whenever somebody asks for the metrics."""
+        self._leader.set_function(lambda: float(leads()))
 
     def watch_queue(
         self, *, depth: Callable[[], float], overdue: Callable[[], float], failing: Callable[[], float]
@@ -191,6 +198,8 @@ def _outcome(error: Exception) -> str:
             return "not_found"
         case Refused():
             return "refused"
+        case NotLeading():
+            return "not_leading"
         case Unreachable() | AdapterError():
             return "unreachable"
         case TimeoutError():

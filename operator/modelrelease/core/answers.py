@@ -99,6 +99,20 @@ def stale(asked: StageQueries, counts: StageCounts, answer: Vector, interval: ti
     )
 
 
+def same_samples(before: Vector, after: Vector) -> bool:
+    """
+    Return whether no pod got a newer sample between two answers to ``StageQueries.newest``.
+
+    A sample bears the time at which its scrape began and can be seen only when the scrape has ended. What is asked in
+    between, for one and the same moment, is answered partly without it and partly with it.
+    """
+    return _moments(before) == _moments(after)
+
+
+def _moments(vector: Vector) -> set[tuple[frozenset[tuple[str, str]], float]]:
+    return {(frozenset(sample.labels.items()), sample.value) for sample in vector}
+
+
 def stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int] | MetricsUnavailable:
     """Return the counts of a stage and how many samples were bad, or why the answers cannot be understood."""
     try:

@@ -117,7 +117,7 @@ def _outlooks(
         passes_after[asked] = _seconds_to_pass(excluded, healthy.take(asked))
         coarse[which] = too_coarse(question, excluded, hyp.counted.take(which))
         if level is not None:
-            needed = np.log(1 / (level * slice_weights(hyp)[which]))
+            needed = np.log(1 / (level * slice_weights(hyp.traffic)[which]))
             found_after[which] = _seconds_to_find(question, harmed.take(which), needed, budget)
     seen = hyp.counted.base_events if metric.rate else hyp.counted.base_of
     per_second = seen / hyp.seconds * _shares_of_requests(stage)[0]

@@ -1,6 +1,7 @@
 """The gate of the open stage: the judge's verdict on its evidence, and the proof that there is any."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from modelrelease.api.contract import Contract
 from modelrelease.api.parse import Release
@@ -34,9 +35,16 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
         has_baseline=status.stable is not None,
         # At full, nobody is left on the old revision: a comparison would be one with the past.
         compared=status.stable is not None and status.stable.weight > 0,
+        time_left=_time_left(release, evidence[-1]),
     )
     doubt = None if verdict.outcome is Outcome.BREACH else _not_arriving(release.contract, evidence[-1], trial)
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=doubt[0], message=doubt[1]) if doubt else verdict
+
+
+def _time_left(release: Release, counts: StageCounts) -> timedelta | None:
+    """Return how long the open stage may still wait for a verdict; None when the plan has lost it."""
+    stage = next((it for it in release.spec.plan_stages if it.name == counts.stage), None)
+    return max(stage.deadline_time - timedelta(seconds=counts.seconds), timedelta(0)) if stage else None
 
 
 def _not_arriving(contract: Contract, stage: StageCounts, trial: CandidateStatus) -> tuple[Reason, str] | None:

@@ -53,6 +53,11 @@ class Hypotheses:
         """Counts of the current stage."""
         return self.stages[-1]
 
+    @property
+    def traffic(self) -> FloatArray:
+        """How much was seen in both arms and all stages ``(n,)``; of a rate, the time."""
+        return self.counted.of + self.counted.base_of
+
     def swapped(self) -> "Hypotheses":
         """Return the same with the arms exchanged."""
         stages = tuple(arms.swapped() for arms in self.stages)

@@ -47,6 +47,7 @@ def judge(
     has_baseline: bool,
     compared: bool = True,
     design_effect: float = 1.0,
+    time_left: timedelta | None = None,
 ) -> GateVerdict:
     """
     Return the verdict on the gate of the current stage, the last of *evidence*.
@@ -61,6 +62,7 @@ def judge(
         design_effect: How many requests tell no more than one, because they come in bursts; at least 1. All counts are
             divided by it, or by what the evidence tells of it if that is more, before they are judged, and none before
             it is shown.
+        time_left: Until the stage's deadline; None when nobody knows it. Decides nothing: messages tell what is late.
     """
     kind = evidence[-1].kind
     in_stage = [clause for clause in contract.clauses if clause.judged_in(kind)]
@@ -82,6 +84,7 @@ def judge(
             effects[it.clause.name],
             _Standing(broken=it.clause.name in broken, noisy=it.clause.name in noisy),
             budget=error_budget,
+            time_left=time_left,
         )
         for it in found
     )
@@ -236,7 +239,13 @@ class _Standing:
 
 
 def _clause_verdict(
-    it: Assessment, metric: Metric, design_effect: float, standing: _Standing, *, budget: float
+    it: Assessment,
+    metric: Metric,
+    design_effect: float,
+    standing: _Standing,
+    *,
+    budget: float,
+    time_left: timedelta | None,
 ) -> ClauseVerdict:
     low, high = _intervals(it, budget)
     parts = [
@@ -254,7 +263,7 @@ def _clause_verdict(
         metric=it.clause.metric,
         outcome=outcome,
         reason=reason,
-        message=clause_message(it.clause, words, (outcome, reason), parts[0], slices, asked),
+        message=clause_message(it.clause, words, (outcome, reason), parts[0], slices, asked, time_left),
         eta=latest(part.eta for part in asked) if outcome is Outcome.INCONCLUSIVE else None,
         limit=it.clause.margin.text,
         words=words,

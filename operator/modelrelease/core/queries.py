@@ -149,7 +149,7 @@ class StageQueries:
         label: The label of an answer that tells its column.
         columns: Its values, baseline and candidate; None leaves a column 0.
         metrics: Questions by metric and dimension; none when the window is still empty.
-        newest: Asks for the Unix time of the newest sample; None when the window is still empty, or nobody cares.
+        newest: Asks for the Unix time of every pod's newest sample; None when the window is empty, or nobody cares.
     """
 
     stage: str
@@ -299,9 +299,10 @@ class _Asking:
         return tuple(asked for metric, dimension in pairs if (asked := self._metric(metric, dimension)))
 
     def newest(self, metrics: Iterable[str]) -> Query:
-        """Return the question when the newest sample of any of *metrics* was scraped."""
+        """Return the question when the newest sample of any of *metrics* was scraped, pod by pod."""
         series = (f"{it}{self.frame.offset()}" for it in witnesses(self.contract, metrics, self.matchers))
-        return Query(f"max({' or '.join(f'timestamp({it})' for it in series)})", self.frame.at)
+        moments = " or ".join(f"timestamp({it})" for it in series)
+        return Query(f"max by ({REVISION}, instance) ({moments})", self.frame.at)
 
     def _metric(self, metric: str, dimension: str) -> MetricQueries | None:
         """Return the questions about one metric; None for a rate when the share of the traffic is not known."""

@@ -95,8 +95,13 @@ def clause_message(
     overall: SliceVerdict,
     slices: Sequence[SliceVerdict],
     doubtful: Sequence[SliceVerdict],
+    time_left: timedelta | None,
 ) -> str:
-    """Return what a clause found, for people; *slices* are worst first, *doubtful* ones keep it from passing."""
+    """
+    Return what a clause found, for people; *slices* are worst first, *doubtful* ones keep it from passing.
+
+    *time_left* is the time until the stage's deadline; None when nobody knows it.
+    """
     outcome, reason = found
     match outcome:
         case Outcome.BREACH:
@@ -106,7 +111,7 @@ def clause_message(
             thin = f"; {_number(alone)} with little traffic only together" if alone else ""
             return f"clause {clause.name} holds in {_where([overall, *slices])}{thin}"
         case Outcome.INCONCLUSIVE:
-            return _doubtful(clause, words, reason, overall, slices, doubtful)
+            return _doubtful(clause, words, reason, overall, slices, doubtful, time_left)
 
 
 def _broken(clause: Clause, words: Words, overall: SliceVerdict, slices: Sequence[SliceVerdict]) -> str:
@@ -167,6 +172,7 @@ def _doubtful(
     overall: SliceVerdict,
     slices: Sequence[SliceVerdict],
     doubtful: Sequence[SliceVerdict],
+    time_left: timedelta | None,
 ) -> str:
     if overall.reason is Reason.NO_DATA:
         arm = _silent_arm(clause, overall)
@@ -187,7 +193,7 @@ def _doubtful(
     if not doubtful:
         return f"clause {clause.name}: harm is not excluded in the slices with little traffic taken together"
     slowest = sorted(doubtful, key=lambda part: (part.eta is not None, -(part.eta or timedelta(0)), str(part.part)))
-    where = "; ".join(_doubt(words, part) for part in slowest[:_NAMED])
+    where = "; ".join(_doubt(words, part, time_left) for part in slowest[:_NAMED])
     return f"clause {clause.name}: harm is neither proved nor excluded in {where}{_and_more(slowest)}"
 
 
@@ -200,7 +206,7 @@ def _too_coarse(clause: Clause, words: Words, doubtful: Sequence[SliceVerdict]) 
     return f"the histogram's buckets are too wide{near} to judge {limit} in {where}: add bounds there, closer together"
 
 
-def _doubt(words: Words, part: SliceVerdict) -> str:
+def _doubt(words: Words, part: SliceVerdict, time_left: timedelta | None) -> str:
     match words.counted:
         case Counted.DISTANCE:
             seen = f"{count(part.of[1])} observations"
@@ -208,11 +214,13 @@ def _doubt(words: Words, part: SliceVerdict) -> str:
             seen = _of(part, 1, words)
         case _:
             seen = f"{count(part.events[1])} events of {count(part.of[1])}"
-    return f"{_place(part)} ({change(part, words)}, {seen}{_eta(part)})"
+    return f"{_place(part)} ({change(part, words)}, {seen}{_eta(part, time_left)})"
 
 
-def _eta(part: SliceVerdict) -> str:
-    return f", about {span(part.eta)} more" if part.eta else ""
+def _eta(part: SliceVerdict, time_left: timedelta | None) -> str:
+    late = time_left is not None and (part.eta is None or part.eta > time_left)
+    parts = [f"about {span(part.eta)} more" if part.eta else "", "not within the deadline" if late else ""]
+    return "".join(f", {text}" for text in parts if text)
 
 
 def span(length: timedelta) -> str:

@@ -1,0 +1,108 @@
+"""
+A scrape that ends between two questions: its sample bears the time at which it began, and only later questions see it.
+
+The questions go through a relay to a real Prometheus, one at a time; half-way through, the relay lets a scrape end that
+has been open since before the moment that is asked about.
+"""
+
+import asyncio
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from e2e.cluster import binaries
+from e2e.cluster.prometheus import PrometheusServer
+from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
+from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.queries import StageWindow
+from tests.builders import a_release
+from tests.prometheus.pods import Pod, pods
+
+pytestmark = pytest.mark.prometheus
+
+SCRAPE = 1.0
+CONTRACT = {
+    "metrics": [{"name": "block-rate", "ratio": {"events": 'd_total{decision="block"}', "of": "d_total"}}],
+    "clauses": [{"name": "few", "metric": "block-rate", "atMost": "50%"}],
+}
+
+
+@contextmanager
+def relay(url: str, before: Callable[[str], None]) -> Iterator[str]:
+    """Pass questions on to *url*, each after *before* has been called with it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            before(self.path)
+            with urllib.request.urlopen(url + self.path) as answer:
+                body = answer.read()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def until(met: Callable[[], bool]) -> None:
+    """Wait for at most 20 seconds."""
+    deadline = time.monotonic() + 20
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def scraped(prometheus: PrometheusServer) -> float:
+    """Return how much Prometheus knows to have been counted."""
+    return sum(float(sample["value"][1]) for sample in prometheus.query("sum(d_total)"))
+
+
+def count(pod: Pod) -> None:
+    pod.count("FR", block=200, allow=800, latencies={})
+
+
+def test_a_scrape_that_ends_between_two_questions():
+    """All counts are those of before it, or all those of after it; a share of none or of all was never true."""
+    with pods("new") as (pod,), PrometheusServer(binaries.ensure("prometheus"), scrape_interval=SCRAPE) as prometheus:
+        prometheus.set_targets([pod.target])
+        began = datetime.now(UTC)
+        time.sleep(1.1)  # windows are whole seconds
+        count(pod)
+        until(lambda: scraped(prometheus) == 1000)
+        pod.open.clear()
+        until(lambda: pod.waiting)
+        count(pod)
+        moment = datetime.now(UTC)
+        asked: list[str] = []
+
+        def let_it_end(path: str) -> None:
+            asked.append(path)
+            if "timestamp" not in path and len([it for it in asked if "timestamp" not in it]) == 2:
+                pod.open.set()
+                until(lambda: scraped(prometheus) == 2000)
+
+        with relay(prometheus.url, let_it_end) as url:
+            settings = PrometheusSettings(url, scrape_interval=timedelta(seconds=SCRAPE), concurrency=1)
+            reader = PrometheusReader(settings)
+            window = StageWindow("full", "full", began, moment)
+            evidence = asyncio.run(reader.read(a_release(contract=CONTRACT), [window], None, "new"))
+            reader.close()
+        assert not isinstance(evidence, MetricsUnavailable), evidence
+        counts = evidence[-1].counts["block-rate", ""]
+        assert (400, 2000) == (counts.events[0, 1], counts.of[0, 1])
+        assert len([it for it in asked if "timestamp" not in it]) == 4, "both counters were read twice"
