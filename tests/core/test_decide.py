@@ -127,6 +127,15 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     ),
     (
         "a person promoted it",
+        "whatever the contract has come to say",
+        a_situation(
+            a_status(contract="another", decisions=[decided(Verb.PROMOTE, "canary-10")]),
+            finding=a_verdict(INCONCLUSIVE),
+        ),
+        (Advance, "full"),
+    ),
+    (
+        "a person promoted it",
         "in full it completes",
         a_situation(a_status("full", decisions=[decided(Verb.PROMOTE, "full")]), a_verdict(INCONCLUSIVE)),
         (Complete,),
