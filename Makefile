@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 CLUSTER ?= here
+MINUTES ?= 30
+SEED ?= 0
 TEST_LOG := .venv/tests.log
 SOURCES := operator model-server tests e2e bench docs
 
@@ -64,7 +66,7 @@ verify: lint types ## What CI reads before it tests: lint, types, generated file
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
 
 ##@ Parts of it
-.PHONY: cluster-up cluster-down cluster-status e2e kills bench-judge bench-truth bench-latency lock
+.PHONY: cluster-up cluster-down cluster-status e2e kills soak-cluster bench-judge bench-truth bench-latency lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -79,6 +81,9 @@ e2e: $(STAMP) ## The end-to-end suite alone
 kills: $(STAMP) ## End 200 leading operators under load: never two writers, no transition twice (KILLS=n)
 	@KILLS=$(or $(KILLS),200) $(BIN)/pytest tests/engine/test_two_replicas.py -k leaders_killed -s
 
+soak-cluster: $(STAMP) ## 30 minutes of good and bad releases on the cluster while things are killed (MINUTES=30 SEED=0)
+	@$(BIN)/python -m e2e.soak --minutes $(MINUTES) --seed $(SEED)
+
 bench-judge: $(STAMP) ## Time 100,000 verdicts
 	@$(BIN)/python bench/bench_judge.py
 
@@ -87,6 +92,14 @@ bench-truth: $(STAMP) ## Error rates over simulated releases, side by side with 
 
 bench-latency: $(STAMP) ## Time from "visible in Prometheus" to "route written", with a real operator, API server and Prometheus
 	@PYTHONPATH=. $(BIN)/python bench/bench_latency.py
+
+MODEL_RUNS ?= 5000
+soak: $(STAMP) ## Random days of a release against its promises, other ones each time (MODEL_RUNS=5000); prints what happened
+	@MODEL_RUNS=$(MODEL_RUNS) $(BIN)/pytest tests/reconcile/test_model.py -q
+
+FUZZ_SPECS ?= 10000
+fuzz: $(STAMP) ## Mutated specs against a real API server, the parser and the operator (FUZZ_SPECS=10000)
+	@FUZZ_SPECS=$(FUZZ_SPECS) $(BIN)/pytest tests/api/test_fuzz.py tests/core/test_any_spec.py tests/core/test_injection.py -q
 
 lock: $(STAMP) ## Lock the requirements anew
 	@for part in operator model-server-runtime model-server dev; do \

@@ -24,7 +24,7 @@ from modelrelease.core.judge import judge
 from modelrelease.core.queries import StageWindow
 
 STEP = timedelta(seconds=0.5)
-LOOK_BACK = timedelta(seconds=60)
+LOOK_BACK = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,8 @@ def loans(version: str, *, stages: list[Object] | None = None, attempt: str | No
     if stages is not None:
         spec["stages"] = stages
     if attempt is not None:
-        spec["server"]["template"].setdefault("metadata", {})["annotations"] = {"example.com/attempt": attempt}
+        metadata = spec["server"]["template"].setdefault("metadata", {})
+        metadata.setdefault("annotations", {})["example.com/attempt"] = attempt
     for name, value in (server.pop("env", None) or {}).items():
         spec["server"]["template"]["spec"]["containers"][0].setdefault("env", []).append({"name": name, "value": value})
     spec["server"].update(server)

@@ -7,11 +7,12 @@ follows it. A crash between any two lines is repaired by the next tick, because 
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
-from modelrelease.adapters.errors import AdapterError, Conflict, Overtaken, Refused
+from modelrelease.adapters.errors import AdapterError, Conflict, Forbidden, Overtaken, Refused
 from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest
 from modelrelease.adapters.kube import Children
 from modelrelease.api.decision import DecisionOutcome, DecisionStatus
@@ -33,10 +34,11 @@ from modelrelease.core.decide import (
     under_another_contract,
 )
 from modelrelease.core.dossier import Dossier, dossier, lost, named
+from modelrelease.core.elapsed import Jump
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
-from modelrelease.core.plan import Manifest, Plan, plan, traffic_of
+from modelrelease.core.plan import Manifest, Plan, object_name, owner_reference, plan, traffic_of
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.rulings import Ruling, orphaned, take_up, take_up_rollbacks
 from modelrelease.core.transition import transition, transition_invalid
@@ -86,7 +88,7 @@ class Kube(Protocol):
         """Make an object what *manifest* says; return whether anything had to be written."""
 
     async def delete(self, manifest: Manifest) -> None:
-        """Delete an object; one that is absent is fine."""
+        """Delete an object; one that is absent is fine, one that has another owner raises Conflict and stays."""
 
     async def emit(self, body: dict[str, Any], announcement: Announcement) -> None:
         """Write an Event about the release; a failure is not the release's."""
@@ -128,9 +130,13 @@ class World:
     scrape_interval: timedelta
 
 
-async def reconcile(namespace: str, name: str, world: World, now: datetime) -> timedelta | None:
+async def reconcile(
+    namespace: str, name: str, world: World, now: datetime, jumps: tuple[Jump, ...] = ()
+) -> timedelta | None:
     """
     Bring one release a step further, and return when to look again; None when only a change can matter.
+
+    *jumps* are those of the clock that *now* was read from.
 
     Raises:
         AdapterError: The cluster could not be read or written; nothing is lost, the next tick starts anew.
@@ -150,7 +156,7 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
 
     seen = await _observe(release, before, decided, world, moment)
     found = evaluate(release, before, seen.evidence)
-    situation, rulings = take_up(Situation(release, before, seen, found, now))
+    situation, rulings = take_up(Situation(release, before, seen, found, now, jumps))
     decision = decide(situation)
     left = dossier(situation, decision)
     after = transition(situation, decision, left.name if left else None)
@@ -255,10 +261,12 @@ async def _gateway_problem(release: Release, status: ReleaseStatus, world: World
     classes: dict[str, dict[str, Any] | None] = {}
     for parent in release.spec.traffic.gateway_api.parent_refs:
         key = (parent.namespace or release.namespace, parent.name)
-        gateways[key] = await world.kube.get_gateway(*key)
-        class_name = ((gateways[key] or {}).get("spec") or {}).get("gatewayClassName")
-        if class_name and class_name not in classes:
-            classes[class_name] = await world.kube.get_gateway_class(class_name)
+        # Nobody has to let us look: then the route's own status tells.
+        with suppress(Forbidden):
+            gateways[key] = await world.kube.get_gateway(*key)
+            class_name = ((gateways[key] or {}).get("spec") or {}).get("gatewayClassName")
+            if class_name and class_name not in classes:
+                classes[class_name] = await world.kube.get_gateway_class(class_name)
     shadows = any(stage.kind is StageKind.SHADOW for stage in release.spec.plan_stages)
     return gateway_problem(release, gateways, classes, needs_mirror=shadows and status.stable is not None)
 
@@ -331,7 +339,10 @@ async def _apply(release: Release, planned: Plan, world: World, *, route_only: b
         return failures[0] if failures else None
     for revision in planned.prune:
         for manifest in _objects_of(release, revision):
-            failures += [failure] if (failure := await _tried(world.kube.delete(manifest))) else []
+            failure = await _tried(world.kube.delete(manifest))
+            # What somebody else has made his own is no business of ours any more; what is ours still is tried again.
+            foreign = isinstance(failure, Conflict) and not isinstance(failure, Overtaken)
+            failures += [failure] if failure and not foreign else []
     return failures[0] if failures else None
 
 
@@ -372,7 +383,11 @@ async def _tried(write: Awaitable[object]) -> AdapterError | None:
 
 
 def _objects_of(release: Release, revision: str) -> list[Manifest]:
-    metadata = {"name": f"{release.name}-{revision}", "namespace": release.namespace}
+    metadata = {
+        "name": object_name(release.name, revision),
+        "namespace": release.namespace,
+        "ownerReferences": [owner_reference(release)],
+    }
     kinds = [("apps/v1", "Deployment"), ("v1", "Service"), ("apps/v1", "ControllerRevision")]
     return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
 

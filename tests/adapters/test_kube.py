@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
-from modelrelease.adapters.errors import Conflict, NotFound, Refused, Unreachable
+from modelrelease.adapters.errors import Conflict, Forbidden, NotFound, Refused, Unreachable
 from modelrelease.adapters.gateway import route_manifest
 from modelrelease.adapters.kube import KubeCluster
 from modelrelease.api.decision import DecisionSpec
@@ -19,6 +19,7 @@ from modelrelease.core.decide import RollBack
 from modelrelease.core.dossier import dossier
 from modelrelease.core.observation import Observation
 from modelrelease.core.plan import Traffic, plan
+from modelrelease.reconcile import _objects_of
 from tests.builders import NOW, a_body, a_contract, a_decision, a_situation, a_status
 
 pytestmark = pytest.mark.apiserver
@@ -264,8 +265,17 @@ class TestConflicts:
         """An object without our label stays."""
         meta = {"name": "radar-abc", "namespace": namespace}
         cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 1}]}})
-        with pytest.raises(Conflict, match="is not of a release"):
+        with pytest.raises(Conflict, match="is not of this release"):
             await kube.delete({"apiVersion": "v1", "kind": "Service", "metadata": meta})
+        assert "service/radar-abc" in cluster.names("service", namespace)
+
+    async def test_what_goes_with_a_revision_is_never_somebody_elses(self, kube, cluster, body, namespace):
+        """A label of ours on an object of others does not make it ours: the owner counts."""
+        [service] = [item for item in _objects_of(_parsed(body), "abc") if item["kind"] == "Service"]
+        meta = {"name": "radar-abc", "namespace": namespace, "labels": {"modelrelease.dev/release": "radar"}}
+        cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 1}]}})
+        with pytest.raises(Conflict, match="is not of this release"):
+            await kube.delete(service)
         assert "service/radar-abc" in cluster.names("service", namespace)
 
 
@@ -476,7 +486,7 @@ class TestFailures:
         ("status", "error"),
         [
             pytest.param(401, Refused, id="unauthorized"),
-            pytest.param(403, Refused, id="forbidden"),
+            pytest.param(403, Forbidden, id="forbidden"),
             pytest.param(429, Unreachable, id="too many requests, again and again"),
             pytest.param(500, Unreachable, id="internal error"),
             pytest.param(503, Unreachable, id="unavailable"),

@@ -147,6 +147,8 @@ class FakeKube:
     async def delete(self, manifest: Object) -> None:
         key = (manifest["kind"], manifest["metadata"]["name"])
         if key in self.objects:
+            if owner_of(self.objects[key]) != owner_of(manifest):
+                raise Conflict(f"{key[0]} {key[1]} is not of this release: it is not deleted")
             self._write(f"delete {key[0]} {key[1]}", lambda: self.objects.pop(key))
 
     async def keep(self, dossier: Object) -> None:

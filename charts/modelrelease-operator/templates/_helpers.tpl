@@ -40,15 +40,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [list, create, delete]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{ include "operator.gatewayRules" . }}
 {{- end }}
 
-{{/* What it looks at outside such namespaces: a Gateway may stand in any, and its class in none. */}}
+{{/* What it looks at in a namespace where Gateways stand. */}}
 {{- define "operator.gatewayRules" -}}
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways, gatewayclasses]
+  resources: [gateways]
   verbs: [get]
 {{- end }}

@@ -32,7 +32,16 @@ import structlog
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, NotLeading, Overtaken, Refused, Unreachable
+from modelrelease.adapters.errors import (
+    AdapterError,
+    Conflict,
+    Forbidden,
+    NotFound,
+    NotLeading,
+    Overtaken,
+    Refused,
+    Unreachable,
+)
 from modelrelease.api.base import GROUP, RELEASE_LABEL, REVISION_LABEL, VERSION
 from modelrelease.api.revision import Revision
 from modelrelease.core.dossier import DOSSIER_LABEL
@@ -470,7 +479,7 @@ class KubeCluster:
             return
         owner = _controller(manifest)
         if RELEASE_LABEL not in (live["metadata"].get("labels") or {}) or (owner and not _owned(live, owner)):
-            raise Conflict(f"{kind.name} {namespace}/{name} is not of a release: it is not deleted")
+            raise Conflict(f"{kind.name} {namespace}/{name} is not of this release: it is not deleted")
         try:
             await self._unless_overtaken(
                 kind, namespace, name, _Seen.of(live), lambda seen: self._remove(kind, namespace, name, seen)
@@ -642,6 +651,10 @@ def _failure(method: str, path: str, status: int, answer: Object | None) -> Adap
             return NotFound(message)
         case 409:
             return Conflict(message)
+        case 500 if "failed to create typed patch object" in said:
+            return Refused(message)  # a field that the kind does not have: our fault, whatever the number says
+        case 403:
+            return Forbidden(message)
         case _ if status < 400 or status == 429 or status >= 500:
             return Unreachable(message)
         case _:

@@ -25,6 +25,9 @@ from modelrelease.api.rules import RELEASE_NAME, contract_problems, decision_pro
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
+MOST_BYTES: Final = 262_144
+"""Size of a spec, as JSON. The API server stores 1.5 MB at most, and a status that does not fit could not roll back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -88,6 +91,9 @@ def parse(body: Mapping[str, Any], named: Mapping[str, Any] | None = None) -> Re
     generation = int(meta.get("generation", 0))
     if problem := RELEASE_NAME.problem(identity["name"]):
         return InvalidSpec(**identity, generation=generation, message=f"metadata.name: {problem}")
+    if (size := len(json.dumps(body.get("spec") or {}))) > MOST_BYTES:
+        message = f"spec: has {size} bytes, allowed are {MOST_BYTES}: put what is large into the image or a ConfigMap"
+        return InvalidSpec(**identity, generation=generation, message=message)
     try:
         spec = spec_of(body.get("spec") or {})
     except ValidationError as error:

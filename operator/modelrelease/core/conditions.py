@@ -89,8 +89,8 @@ def _traffic(it: Situation) -> list[Wanted]:
     if problem:
         return [("TrafficInSync", "False", problem.reason, problem.message)]
     route = it.seen.route
-    if route is None:
-        return []
+    if route is None or not any(part and part.weight for part in (it.status.stable, it.status.candidate)):
+        return []  # status gives users to nobody: a route that is left over is neither in sync nor has it drifted
     if not route.in_sync and it.release.generation != it.status.observed_generation:
         return [("TrafficInSync", "False", Reason.NOT_ACCEPTED, "the spec has changed, the route is written again")]
     if not route.in_sync:

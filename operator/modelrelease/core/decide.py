@@ -34,11 +34,16 @@ from modelrelease.api.status import (
     StageRecord,
 )
 from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.elapsed import Jump, elapsed
 from modelrelease.core.observation import Observation
 from modelrelease.core.verdict import Finding, GateVerdict
 
 NO_PODS_GRACE: Final = timedelta(seconds=15)
 """How long users may be sent to a candidate that has no pod left: one restart, not more."""
+
+
+GAP_TOLD: Final = timedelta(minutes=1)
+"""Time of a stage without samples from which on it is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,7 @@ class Situation:
         seen: What was read this tick.
         finding: What the open stage's gate says; None when no stage is open or it was not asked.
         now: The one time of this tick.
+        jumps: When and how far the clock was set since this process began.
     """
 
     release: Release
@@ -123,6 +129,7 @@ class Situation:
     seen: Observation
     finding: Finding | None
     now: datetime
+    jumps: tuple[Jump, ...] = ()
 
     @property
     def trial(self) -> CandidateStatus | None:
@@ -209,8 +216,25 @@ class Situation:
         return following[0] if following else None
 
     def since(self, moment: datetime | None) -> timedelta:
-        """Return how long ago *moment* was; nothing for a moment that never came or that lies ahead."""
-        return max(self.now - moment, timedelta(0)) if moment else timedelta(0)
+        """Return how much time has passed since *moment*; none for a moment that never came or that lies ahead."""
+        return elapsed(moment, self.now, self.jumps) if moment else timedelta(0)
+
+    @property
+    def open_for(self) -> timedelta:
+        """Time since the open stage began."""
+        return self.since(self.record.start_time if self.record else None)
+
+    @property
+    def observed(self) -> timedelta:
+        """
+        Time of the open stage of which there is evidence.
+
+        It is what Prometheus has samples of: neither a clock that jumps nor an hour without scrapes bakes anything.
+        Where nobody knows, it is the time that has passed.
+        """
+        counted = self.seen.evidence[-1:] if isinstance(self.seen.evidence, tuple) else ()
+        covered = [timedelta(seconds=it.covered) for it in counted if it.covered is not None]
+        return min([self.open_for, *covered])
 
 
 def under_another_contract(record: StageRecord, release: Release) -> bool:
@@ -432,7 +456,8 @@ def _nothing_to_compare(it: Situation) -> Decision | None:
     if not it.initial and not alone:
         return None
     done = Complete("there was nothing to compare it with")
-    return _route_refused(it) or _baking(it) or _route_not_in_place(it) or _unapproved(it) or _short_of_pods(it) or done
+    baking = _baking(it, it.open_for)
+    return _route_refused(it) or baking or _route_not_in_place(it) or _unapproved(it) or _short_of_pods(it) or done
 
 
 def _no_metrics(it: Situation) -> Decision | None:
@@ -480,13 +505,17 @@ def _inconclusive(it: Situation) -> Decision | None:
 # What comes next.
 
 
-def _baking(it: Situation) -> Decision | None:
+def _baking(it: Situation, lived: timedelta | None = None) -> Decision | None:
+    """Hold until the stage has *lived* for its bake; by default, what counts is the time of which there is evidence."""
     if it.stage is None or it.record is None:
         return None
-    left = it.stage.bake_time - it.since(it.record.start_time)
+    lived = it.observed if lived is None else lived
+    left = it.stage.bake_time - lived
     if left <= timedelta(0):
         return None
-    return Hold(Reason.BAKING, f"the gate of stage {it.stage.name} passes; it bakes until {_at(it, left)}")
+    gap = it.open_for - lived
+    doubt = f"; {gap.total_seconds():.0f} s of it have no samples and do not count" if gap > GAP_TOLD else ""
+    return Hold(Reason.BAKING, f"the gate of stage {it.stage.name} passes; it bakes until {_at(it, left)}{doubt}")
 
 
 def _at(it: Situation, left: timedelta) -> str:
