@@ -105,5 +105,5 @@ async def _shown(world: World, release: Release, status: ReleaseStatus, *, until
 
 def _breached(release: Release, counts: tuple[StageCounts, ...]) -> bool:
     budget = release.spec.error_budget
-    verdict = judge(release.spec.contract, counts, error_budget=budget, has_baseline=True)
+    verdict = judge(release.contract, counts, error_budget=budget, has_baseline=True)
     return verdict.outcome is Outcome.BREACH

@@ -18,10 +18,14 @@ ALL = "get list watch create patch delete"
 
 IN_NAMESPACES = {
     ("modelrelease.dev", "modelreleases"): "get list watch",
+    ("modelrelease.dev", "modelcontracts"): "get list watch",
     ("modelrelease.dev", "modelreleases/status"): "patch",
+    ("modelrelease.dev", "releasedecisions"): "list watch",
+    ("modelrelease.dev", "releasedecisions/status"): "patch",
     ("apps", "deployments"): ALL,
     ("apps", "controllerrevisions"): "get list create delete",
     ("", "services"): ALL,
+    ("", "configmaps"): "list create delete",
     ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch",
     ("events.k8s.io", "events"): "create",
     ("gateway.networking.k8s.io", "gateways"): "get",

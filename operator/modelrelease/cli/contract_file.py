@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from modelrelease.api.contract import Contract
-from modelrelease.api.parse import InvalidSpec, Release, parse
+from modelrelease.api.parse import InvalidSpec, Release, named_contract, parse
 from modelrelease.api.release import Stage
 from modelrelease.cli.problems import BadInput
 
@@ -49,8 +49,10 @@ def read_contract(path: Path) -> Judged:
         raise BadInput([f"{path}:1:1: not a mapping; a ModelRelease, a ModelContract or a contract is allowed"])
     match document.get("kind"):
         case "ModelRelease":
+            if name := named_contract(document):
+                raise BadInput([f"{path}: spec.contractRef: give the file of ModelContract {name!r} instead"])
             release = _parsed(document, path, root, shown=("spec",))
-            return Judged(release.spec.contract, release.spec.plan_stages, release.spec.error_budget)
+            return Judged(release.contract, release.spec.plan_stages, release.spec.error_budget)
         case "ModelContract":
             contract = document.get("spec")
             shown: tuple[str, ...] = ("spec",)
@@ -59,7 +61,7 @@ def read_contract(path: Path) -> Judged:
         case kind:
             raise BadInput([f"{path}: kind {kind!r}; ModelRelease, ModelContract or none is allowed"])
     release = _parsed(_release_around(contract), path, root, shown=shown)
-    return Judged(release.spec.contract, (), DEFAULT_BUDGET)
+    return Judged(release.contract, (), DEFAULT_BUDGET)
 
 
 def _yaml(path: Path) -> yaml.Node:

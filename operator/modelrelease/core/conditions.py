@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import COMPLETED, ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
-from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation
+from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation, suggests
 from modelrelease.core.observation import Workload
 from modelrelease.core.verdict import GateVerdict
 
@@ -27,6 +27,7 @@ def conditions_of(it: Situation, decision: Decision, after: ReleaseStatus) -> li
         *_traffic(it),
         *_shadow(it, after),
         *_approval(decision),
+        *_automation(it, after),
         *_metrics(it),
     ]
 
@@ -114,10 +115,26 @@ def _shadow(it: Situation, after: ReleaseStatus) -> list[Wanted]:
 
 def _approval(decision: Decision) -> list[Wanted]:
     match decision:
-        case Hold(reason=Reason.BREACH_HELD, message=message):
-            return [("AwaitingApproval", "True", Reason.BREACH_HELD, message)]
+        case Hold(reason=Reason.BREACH_HELD | Reason.AWAITING_APPROVAL as reason, message=message):
+            return [("AwaitingApproval", "True", reason, message)]
         case _:
             return []
+
+
+def _automation(it: Situation, after: ReleaseStatus) -> list[Wanted]:
+    """Return whether a stage has earned to go on by itself, while the operator only suggests."""
+    stages = [stage.name for stage in it.release.spec.plan_stages if suggests(it.release, stage)]
+    if not stages:
+        return []
+    needed = it.release.spec.automate_after
+    rows = {entry.stage: entry.in_a_row for entry in after.followed}
+    count = ", ".join(f"{name} {rows.get(name, 0)}" for name in stages)
+    followed = f"suggestions followed in a row, by stage: {count}; {needed} earn a stage its automation"
+    earned = [name for name in stages if rows.get(name, 0) >= needed]
+    if not earned:
+        return [("AutomationEarned", "False", Reason.NOT_YET_EARNED, followed)]
+    how = f"approval: Auto can be written for {', '.join(earned)}"
+    return [("AutomationEarned", "True", Reason.SUGGESTIONS_FOLLOWED, f"{how} ({followed})")]
 
 
 def _metrics(it: Situation) -> list[Wanted]:

@@ -189,7 +189,7 @@ def stage_queries(
     """
     until = window.end - lag
     frame = Frame.of(window.start, until)
-    contract = release.spec.contract
+    contract = release.contract
     matchers = arms(release, *([baseline] if baseline is not None else []), candidate)
     pairs = needed(contract, window.kind) if frame else ()
     metrics = {metric for metric, _ in pairs}
@@ -215,7 +215,7 @@ def half_queries(
     """Return what to ask about two halves of a revision's *pods* (label ``instance``); None if there is nothing."""
     until = window.end - lag
     frame = Frame.of(window.start, until)
-    contract = release.spec.contract
+    contract = release.contract
     pairs = comparable(contract, window.kind)
     if frame is None or not pairs:
         return None
