@@ -10,6 +10,7 @@ import copy
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 import requests
@@ -114,6 +115,22 @@ async def _no_metrics(lab: Lab) -> None:
     await _in("canary-10")(lab)
     lab.metrics.outage = NO_METRICS
     await _ticks(lab, 3)
+
+
+async def _metrics_back(lab: Lab) -> None:
+    await _no_metrics(lab)
+    lab.metrics.outage = None
+    await lab.tick()
+
+
+async def _forecast_late(lab: Lab) -> None:
+    lab.now += timedelta(hours=1)
+    lab.metrics.per_second = 50
+    lab.kube.broken.add(revision_of(NEW).name)
+    contract = copy.deepcopy(lab.kube.body["spec"]["contract"])
+    contract["clauses"] = [{**contract["clauses"][0], "within": "1.5%"}]
+    release(lab, NEW, contract=contract)
+    await _ticks(lab, 2)
 
 
 async def _drifted(lab: Lab) -> None:
@@ -232,6 +249,8 @@ STATES: Final[dict[str, State]] = {
     "canary": State(_in("canary-10"), "InProgress", "Progressing"),
     "drifted": State(_drifted, "InProgress", "Progressing"),
     "no-metrics": State(_no_metrics, "InProgress", "Progressing"),
+    "metrics-back": State(_metrics_back, "InProgress", "Progressing"),
+    "forecast-late": State(_forecast_late, "InProgress", "Progressing"),
     "watch": State(_in("full"), "InProgress", "Progressing"),
     "superseded": State(_superseded, "InProgress", "Progressing"),
     "suspended": State(_suspended, "InProgress", "Suspended"),

@@ -1,0 +1,96 @@
+"""
+The outputs on the API's pages: what a real API server shows of a release in a state.
+
+A page says what it wants, ``<!-- recorded: conditions rolled-back Ready,Stalled -->``, before a fenced block; kinds are
+``conditions``, ``events`` (both of these types or reasons, or all) and ``status`` (these fields). Write them anew with
+
+    python -m tests.docs.record
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from modelrelease.adapters.kube import KubeCluster
+from tests.apiserver import Cluster
+from tests.builders import NOW
+from tests.gitops.states import Recorded, place, recorded
+
+Object = dict[str, Any]
+
+PAGES: Final = sorted((Path(__file__).resolve().parents[2] / "docs" / "spec" / "v1alpha1").glob("*.md"))
+
+_BLOCK: Final = re.compile(
+    r"(?P<head><!-- recorded: (?P<what>conditions|events|status) (?P<state>[-a-z]+)(?: (?P<pick>\S+))? -->\n)"
+    r"```(?P<language>\w+)\n.*?^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def refilled(page: str, cluster: Cluster, namespace: str) -> str:
+    """Return *page* with its outputs as *cluster* shows them; places the states in *namespace*."""
+    live = {
+        state: _live(cluster, namespace, state, recorded(state))
+        for state in sorted({block["state"] for block in _BLOCK.finditer(page)})
+    }
+
+    def block(found: re.Match[str]) -> str:
+        pick = found["pick"].split(",") if found["pick"] else None
+        body, events = live[found["state"]]
+        lines = _SHOWN[found["what"]](body, events, pick)
+        return f"{found['head']}```{found['language']}\n{lines}```"
+
+    return _BLOCK.sub(block, page)
+
+
+def _live(cluster: Cluster, namespace: str, name: str, release: Recorded) -> tuple[Object, list[Object]]:
+    """Return the release as stored, and its events in the order in which they were said."""
+    body = place(cluster, namespace, name, release)
+    asyncio.run(_say(cluster, body, release))
+    selector = f"regarding.name={name}"
+    events = yaml.safe_load(
+        cluster.kubectl("get", "events.events.k8s.io", "-n", namespace, "--field-selector", selector, "-o", "json")
+    )["items"]
+    return body, sorted(events, key=lambda event: str(event["eventTime"]))
+
+
+async def _say(cluster: Cluster, body: Object, release: Recorded) -> None:
+    async with cluster.client() as client:
+        for second, announcement in enumerate(release.said):
+            moment = NOW + timedelta(seconds=second)
+            await KubeCluster(client, clock=lambda moment=moment: moment).emit(body, announcement)
+
+
+def _conditions(body: Object, _: list[Object], pick: list[str] | None) -> str:
+    conditions = body["status"]["conditions"]
+    chosen = [c for c in conditions if pick is None or c["type"] in pick]
+    assert pick is None or {c["type"] for c in chosen} == set(pick), f"{pick}, present are {conditions}"
+    return _yaml({"conditions": chosen})
+
+
+def _status(body: Object, _: list[Object], pick: list[str] | None) -> str:
+    return _yaml({field: body["status"][field] for field in pick or body["status"]})
+
+
+def _events(_: Object, events: list[Object], pick: list[str] | None) -> str:
+    chosen = [event for event in events if pick is None or event["reason"] in pick]
+    assert pick is None or {event["reason"] for event in chosen} == set(pick), f"{pick}, said was {events}"
+    width = max(len(event["reason"]) for event in chosen)
+    return "".join(f"{event['type']:<7}  {event['reason']:<{width}}  {event['note']}\n" for event in chosen)
+
+
+_SHOWN: Final[dict[str, Callable[[Object, list[Object], list[str] | None], str]]] = {
+    "conditions": _conditions,
+    "status": _status,
+    "events": _events,
+}
+
+
+def _yaml(value: Object) -> str:
+    text: str = yaml.safe_dump(value, sort_keys=False, width=110, allow_unicode=True)
+    return text
