@@ -5,9 +5,13 @@ A page says what it wants, ``<!-- recorded: conditions rolled-back Ready,Stalled
 ``conditions``, ``events`` (both of these types or reasons, or all) and ``status`` (these fields). Write them anew with
 
     python -m tests.docs.record
+
+which needs no API server; a test shows that a real one gives the same.
 """
 
 import asyncio
+import functools
+import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,6 +26,8 @@ from tests.builders import NOW
 from tests.gitops.states import Recorded, place, recorded
 
 Object = dict[str, Any]
+Shown = tuple[Object, list[Object]]
+"""A release, and its events in the order in which they were said."""
 
 PAGES: Final = sorted((Path(__file__).resolve().parents[2] / "docs" / "spec" / "v1alpha1").glob("*.md"))
 
@@ -32,31 +38,39 @@ _BLOCK: Final = re.compile(
 )
 
 
-def refilled(page: str, cluster: Cluster, namespace: str) -> str:
-    """Return *page* with its outputs as *cluster* shows them; places the states in *namespace*."""
-    live = {
-        state: _live(cluster, namespace, state, recorded(state))
-        for state in sorted({block["state"] for block in _BLOCK.finditer(page)})
-    }
+def refilled(page: str, shown: Callable[[str], Shown]) -> str:
+    """Return *page* with its outputs as *shown* for each state."""
 
     def block(found: re.Match[str]) -> str:
         pick = found["pick"].split(",") if found["pick"] else None
-        body, events = live[found["state"]]
-        lines = _SHOWN[found["what"]](body, events, pick)
+        lines = _PRINTED[found["what"]](*shown(found["state"]), pick)
         return f"{found['head']}```{found['language']}\n{lines}```"
 
     return _BLOCK.sub(block, page)
 
 
-def _live(cluster: Cluster, namespace: str, name: str, release: Recorded) -> tuple[Object, list[Object]]:
-    """Return the release as stored, and its events in the order in which they were said."""
-    body = place(cluster, namespace, name, release)
-    asyncio.run(_say(cluster, body, release))
-    selector = f"regarding.name={name}"
-    events = yaml.safe_load(
-        cluster.kubectl("get", "events.events.k8s.io", "-n", namespace, "--field-selector", selector, "-o", "json")
-    )["items"]
-    return body, sorted(events, key=lambda event: str(event["eventTime"]))
+def as_written(state: str) -> Shown:
+    """Return the release as the operator's code writes it."""
+    release = recorded(state)
+    said = [{"type": a.type, "reason": a.reason, "note": a.message} for a in release.said]
+    return release.body, said
+
+
+def on(cluster: Cluster, namespace: str) -> Callable[[str], Shown]:
+    """Return what gives the release as a real API server has it, placed there at its first use."""
+
+    @functools.cache
+    def shown(state: str) -> Shown:
+        release = recorded(state)
+        body = place(cluster, namespace, state, release)
+        asyncio.run(_say(cluster, body, release))
+        selector = f"regarding.name={state}"
+        events = json.loads(
+            cluster.kubectl("get", "events.events.k8s.io", "-n", namespace, "--field-selector", selector, "-o", "json")
+        )["items"]
+        return body, sorted(events, key=lambda event: str(event["eventTime"]))
+
+    return shown
 
 
 async def _say(cluster: Cluster, body: Object, release: Recorded) -> None:
@@ -84,7 +98,7 @@ def _events(_: Object, events: list[Object], pick: list[str] | None) -> str:
     return "".join(f"{event['type']:<7}  {event['reason']:<{width}}  {event['note']}\n" for event in chosen)
 
 
-_SHOWN: Final[dict[str, Callable[[Object, list[Object], list[str] | None], str]]] = {
+_PRINTED: Final[dict[str, Callable[[Object, list[Object], list[str] | None], str]]] = {
     "conditions": _conditions,
     "status": _status,
     "events": _events,
