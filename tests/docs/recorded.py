@@ -2,7 +2,8 @@
 The outputs on the API's pages: what a real API server shows of a release in a state.
 
 A page says what it wants, ``<!-- recorded: conditions rolled-back Ready,Stalled -->``, before a fenced block; kinds are
-``conditions``, ``events`` (both of these types or reasons, or all) and ``status`` (these fields). Write them anew with
+``conditions``, ``events`` (both of these types or reasons, or all), ``status`` (these fields) and ``decision`` (what
+became of it). Write them anew with
 
     python -m tests.docs.record
 
@@ -14,6 +15,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,16 +25,24 @@ import yaml
 from modelrelease.adapters.kube import KubeCluster
 from tests.apiserver import Cluster
 from tests.builders import NOW
-from tests.gitops.states import Recorded, place, recorded
+from tests.gitops.states import Recorded, decide, place, recorded
 
 Object = dict[str, Any]
-Shown = tuple[Object, list[Object]]
-"""A release, and its events in the order in which they were said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A release, its events in the order in which they were said, and what people decided about it."""
+
+    body: Object
+    events: list[Object]
+    decisions: list[Object]
+
 
 PAGES: Final = sorted((Path(__file__).resolve().parents[2] / "docs" / "spec" / "v1alpha1").glob("*.md"))
 
 _BLOCK: Final = re.compile(
-    r"(?P<head><!-- recorded: (?P<what>conditions|events|status) (?P<state>[-a-z]+)(?: (?P<pick>\S+))? -->\n)"
+    r"(?P<head><!-- recorded: (?P<what>conditions|events|status|decision) (?P<state>[-a-z]+)(?: (?P<pick>\S+))? -->\n)"
     r"```(?P<language>\w+)\n.*?^```$",
     re.DOTALL | re.MULTILINE,
 )
@@ -43,7 +53,7 @@ def refilled(page: str, shown: Callable[[str], Shown]) -> str:
 
     def block(found: re.Match[str]) -> str:
         pick = found["pick"].split(",") if found["pick"] else None
-        lines = _PRINTED[found["what"]](*shown(found["state"]), pick)
+        lines = _PRINTED[found["what"]](shown(found["state"]), pick)
         return f"{found['head']}```{found['language']}\n{lines}```"
 
     return _BLOCK.sub(block, page)
@@ -53,7 +63,7 @@ def as_written(state: str) -> Shown:
     """Return the release as the operator's code writes it."""
     release = recorded(state)
     said = [{"type": a.type, "reason": a.reason, "note": a.message} for a in release.said]
-    return release.body, said
+    return Shown(release.body, said, release.decisions)
 
 
 def on(cluster: Cluster, namespace: str) -> Callable[[str], Shown]:
@@ -68,7 +78,8 @@ def on(cluster: Cluster, namespace: str) -> Callable[[str], Shown]:
         events = json.loads(
             cluster.kubectl("get", "events.events.k8s.io", "-n", namespace, "--field-selector", selector, "-o", "json")
         )["items"]
-        return body, sorted(events, key=lambda event: str(event["eventTime"]))
+        decisions = [decide(cluster, namespace, state, decision) for decision in release.decisions]
+        return Shown(body, sorted(events, key=lambda event: str(event["eventTime"])), decisions)
 
     return shown
 
@@ -80,28 +91,35 @@ async def _say(cluster: Cluster, body: Object, release: Recorded) -> None:
             await KubeCluster(client, clock=lambda moment=moment: moment).emit(body, announcement)
 
 
-def _conditions(body: Object, _: list[Object], pick: list[str] | None) -> str:
-    conditions = body["status"]["conditions"]
+def _conditions(shown: Shown, pick: list[str] | None) -> str:
+    conditions = shown.body["status"]["conditions"]
     chosen = [c for c in conditions if pick is None or c["type"] in pick]
     assert pick is None or {c["type"] for c in chosen} == set(pick), f"{pick}, present are {conditions}"
     return _yaml({"conditions": chosen})
 
 
-def _status(body: Object, _: list[Object], pick: list[str] | None) -> str:
-    return _yaml({field: body["status"][field] for field in pick or body["status"]})
+def _status(shown: Shown, pick: list[str] | None) -> str:
+    status = shown.body["status"]
+    return _yaml({field: status[field] for field in pick or status})
 
 
-def _events(_: Object, events: list[Object], pick: list[str] | None) -> str:
-    chosen = [event for event in events if pick is None or event["reason"] in pick]
-    assert pick is None or {event["reason"] for event in chosen} == set(pick), f"{pick}, said was {events}"
+def _events(shown: Shown, pick: list[str] | None) -> str:
+    chosen = [event for event in shown.events if pick is None or event["reason"] in pick]
+    assert pick is None or {event["reason"] for event in chosen} == set(pick), f"{pick}, said was {shown.events}"
     width = max(len(event["reason"]) for event in chosen)
     return "".join(f"{event['type']:<7}  {event['reason']:<{width}}  {event['note']}\n" for event in chosen)
 
 
-_PRINTED: Final[dict[str, Callable[[Object, list[Object], list[str] | None], str]]] = {
+def _decision(shown: Shown, _: list[str] | None) -> str:
+    (decision,) = shown.decisions
+    return _yaml({"spec": {**decision["spec"], "release": "radar"}, "status": decision["status"]})
+
+
+_PRINTED: Final[dict[str, Callable[[Shown, list[str] | None], str]]] = {
     "conditions": _conditions,
     "status": _status,
     "events": _events,
+    "decision": _decision,
 }
 
 

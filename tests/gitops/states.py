@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import requests
 
+from modelrelease.api.base import API_VERSION
 from modelrelease.core.announce import Announcement
 from tests.apiserver import Cluster
-from tests.builders import NO_METRICS, a_body, revision_of
+from tests.builders import NO_METRICS, a_body, a_contract, revision_of
 from tests.reconcile.fakes import FakeKube, Lab
 
 Object = dict[str, Any]
@@ -73,11 +74,20 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A release in a state: the *specs* that led there, the whole *body*, and the events *said* on the way."""
+    """
+    A release in a state.
+
+    Attributes:
+        specs: What was ordered, in order; the last one is the body's.
+        body: The whole object.
+        said: The events on the way.
+        decisions: What people decided, with what became of it.
+    """
 
     specs: list[Object]
     body: Object
     said: list[Announcement]
+    decisions: list[Object]
 
 
 async def _nothing(lab: Lab) -> None:
@@ -162,6 +172,68 @@ async def _suspended_at_rest(lab: Lab) -> None:
 async def _edited(lab: Lab) -> None:
     await lab.run()
     release(lab, NEW)
+
+
+def _waiting(version: str = NEW) -> Callable[[Lab], Awaitable[None]]:
+    async def reach(lab: Lab) -> None:
+        release(lab, version, approval={"mode": "Suggest", "automateAfter": 1})
+        await lab.run(until="shadow")
+        await _ticks(lab, 12)
+
+    return reach
+
+
+async def _approved(lab: Lab) -> None:
+    await _waiting()(lab)
+    lab.kube.decide("Approve", NEW, "shadow", approvedBy="ana@example.com", reason="looked at the podcast slice")
+    await lab.run(until="canary-10")
+
+
+async def _decided_too_late(lab: Lab) -> None:
+    await _cancelled(lab)
+    lab.kube.decide("Rollback", NEW, approvedBy="ana@example.com", reason="complaints from support")
+    await lab.tick()
+
+
+async def _refused(lab: Lab) -> None:
+    await _waiting()(lab)
+    lab.kube.decide("Approve", NEW, "canary-50", approvedBy="ana@example.com", reason="looked at it")
+    await lab.tick()
+
+
+async def _taken_back(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.decide("Rollback", NEW, approvedBy="ana@example.com", reason="complaints from support")
+    await _ticks(lab, 3)
+
+
+async def _retried(lab: Lab) -> None:
+    await _rolled_back(lab)
+    lab.metrics.rates.clear()
+    lab.kube.decide("Retry", NEW, approvedBy="ana@example.com", reason="the label bug is fixed")
+    await _ticks(lab, 2)
+
+
+async def _promoted(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.decide("Promote", NEW, approvedBy="ana@example.com", reason="the old model is on fire")
+    await _ticks(lab, 2)
+
+
+async def _no_contract(lab: Lab) -> None:
+    lab.kube.body["spec"].pop("contract")
+    release(lab, NEW, contractRef={"name": "promise"})
+    await lab.tick()
+
+
+async def _contract_edited(lab: Lab) -> None:
+    lab.kube.contracts["promise"] = a_contract()
+    lab.kube.body["spec"].pop("contract")
+    release(lab, NEW, contractRef={"name": "promise"})
+    await lab.run(until="canary-10")
+    clauses = [{**a_contract()["spec"]["clauses"][0], "within": "10%"}]
+    lab.kube.contracts["promise"] = a_contract(clauses=clauses)
+    await lab.tick()
 
 
 async def _completed(lab: Lab) -> None:
@@ -256,6 +328,13 @@ STATES: Final[dict[str, State]] = {
     "suspended": State(_suspended, "InProgress", "Suspended"),
     "suspended-at-rest": State(_suspended_at_rest, "InProgress", "Suspended"),
     "breach-held": State(_breach_held, "InProgress", "Suspended"),
+    "awaiting-approval": State(_waiting(), "InProgress", "Suspended"),
+    "refused": State(_refused, "InProgress", "Suspended"),
+    "approved": State(_approved, "InProgress", "Progressing"),
+    "promoted": State(_promoted, "InProgress", "Progressing"),
+    "retried": State(_retried, "InProgress", "Progressing"),
+    "contract-edited": State(_contract_edited, "InProgress", "Progressing"),
+    "decided-too-late": State(_decided_too_late, "Current", "Healthy"),
     "completed": State(_completed, "Current", "Healthy"),
     "cancelled": State(_cancelled, "Current", "Healthy"),
     "reverted": State(_reverted, "Current", "Healthy"),
@@ -266,6 +345,8 @@ STATES: Final[dict[str, State]] = {
     "first-never-available": State(_first_never_available, "Failed", "Degraded", first=True),
     "first-is-bad": State(_first_is_bad, "Failed", "Degraded", first=True),
     "invalid-spec": State(_invalid, "Failed", "Degraded"),
+    "taken-back": State(_taken_back, "Failed", "Degraded"),
+    "no-contract": State(_no_contract, "Failed", "Degraded"),
     "no-gateway": State(_no_gateway, "Failed", "Degraded"),
 }
 """Every state by a name that can be an object's, grouped by what kstatus makes of it."""
@@ -288,7 +369,7 @@ def recorded(name: str) -> Recorded:
     lab = _new_laboratory() if state.first else copy.deepcopy(_at_rest())
     asyncio.run(state.reach(lab))
     kube = _kube(lab)
-    return Recorded(kube.specs, kube.body, kube.said)
+    return Recorded(kube.specs, kube.body, kube.said, list(kube.decisions.values()))
 
 
 def _new_laboratory() -> Lab:
@@ -312,22 +393,38 @@ def _at_rest() -> Lab:
 
 def place(cluster: Cluster, namespace: str, name: str, release: Recorded) -> Object:
     """Make *release* an object of the API server: each edit of the spec, then the status; return what is stored."""
-    with requests.Session() as session:
-        session.trust_env = False
-        session.verify = str(cluster.server.ca_file)
-        session.headers["Authorization"] = f"Bearer {cluster.server.token}"
-        collection = f"{cluster.server.url}/apis/modelrelease.dev/v1alpha1/namespaces/{namespace}/modelreleases"
+    with _session(cluster) as session:
+        releases = f"{cluster.server.url}/apis/{API_VERSION}/namespaces/{namespace}/modelreleases"
         first, *edits = release.specs
         created = {**release.body, "metadata": {"name": name, "namespace": namespace}, "spec": first}
         created.pop("status", None)
-        stored = _asked(session, "POST", collection, json=created)
+        stored = _asked(session, "POST", releases, json=created)
         for spec in edits:
-            stored = _patched(session, f"{collection}/{name}", [{"op": "replace", "path": "/spec", "value": spec}])
+            stored = _patched(session, f"{releases}/{name}", [{"op": "replace", "path": "/spec", "value": spec}])
         if status := release.body.get("status"):
             change = [{"op": "replace", "path": "/status", "value": status}]
-            stored = _patched(session, f"{collection}/{name}/status", change)
+            stored = _patched(session, f"{releases}/{name}/status", change)
         assert stored["metadata"]["generation"] == release.body["metadata"]["generation"]
         return stored
+
+
+def decide(cluster: Cluster, namespace: str, name: str, decision: Object) -> Object:
+    """Make *decision*, about the release called *name*, an object of the API server; return what is stored."""
+    with _session(cluster) as session:
+        decisions = f"{cluster.server.url}/apis/{API_VERSION}/namespaces/{namespace}/releasedecisions"
+        metadata = {"name": name, "namespace": namespace}
+        spec = {**decision["spec"], "release": name}
+        _asked(session, "POST", decisions, json={**decision, "metadata": metadata, "spec": spec})
+        change = [{"op": "add", "path": "/status", "value": decision["status"]}]
+        return _patched(session, f"{decisions}/{name}/status", change)
+
+
+def _session(cluster: Cluster) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = str(cluster.server.ca_file)
+    session.headers["Authorization"] = f"Bearer {cluster.server.token}"
+    return session
 
 
 def _patched(session: requests.Session, url: str, changes: list[Object]) -> Object:

@@ -21,13 +21,15 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from modelrelease.api import reasons
+from modelrelease.api.base import SpecModel
 from modelrelease.api.constraints import VALIDATIONS
 from modelrelease.api.crd import structural_schema
+from modelrelease.api.decision import DecisionSpec, DecisionStatus
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import ReleaseSpec
 from modelrelease.api.status import ReleaseStatus
 
-ROOTS: Final[tuple[type[BaseModel], ...]] = (ReleaseSpec, ReleaseStatus)
+ROOTS: Final[tuple[type[BaseModel], ...]] = (ReleaseSpec, ReleaseStatus, DecisionSpec, DecisionStatus)
 """The outermost models; every model that can be named on a page is one of them or a part of one."""
 
 _TABLE: Final = re.compile(r"(<!-- (fields: (?P<model>\w+)|reasons) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -57,12 +59,8 @@ def _fields(name: str) -> Iterator[str]:
     schema = structural_schema(model)
     required = schema.get("required", [])
     for field, part in schema["properties"].items():
-        needed = "**Required.** " if field in required and model.__name__ not in _status_models() else ""
+        needed = "**Required.** " if field in required and issubclass(model, SpecModel) else ""
         yield f"| `{field}` | {_cell(_type(part))} | {needed}{_cell(' '.join(_says(part)))} |"
-
-
-def _status_models() -> set[str]:
-    return set(_parts(ReleaseStatus))
 
 
 def _type(schema: Mapping[str, Any]) -> str:
