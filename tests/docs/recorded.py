@@ -124,5 +124,6 @@ _PRINTED: Final[dict[str, Callable[[Shown, list[str] | None], str]]] = {
 
 
 def _yaml(value: Object) -> str:
-    text: str = yaml.safe_dump(value, sort_keys=False, width=110, allow_unicode=True)
+    """Return *value* as kubectl prints it: keys in alphabetical order."""
+    text: str = yaml.safe_dump(value, sort_keys=True, width=110, allow_unicode=True)
     return text
