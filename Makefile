@@ -59,11 +59,13 @@ types: $(STAMP) ## mypy, strict
 unit: $(STAMP) ## Tests that need no other part
 	@$(BIN)/pytest -q -m "not cluster and not apiserver and not prometheus and not modelserver and not slow" -n 2
 
-generate: $(STAMP) ## Write what is generated: crds/ and the chart's copy
+generate: $(STAMP) ## Write what is generated: crds/, the chart's copy, the tables of docs/spec
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds
+	@$(BIN)/python -m modelrelease.api.reference docs/spec/v1alpha1
 
 verify: lint types ## What CI reads before it tests: lint, types, generated files
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
+	@$(BIN)/python -m modelrelease.api.reference docs/spec/v1alpha1 --check
 
 ##@ Parts of it
 .PHONY: cluster-up cluster-down cluster-status e2e kills soak-cluster bench-judge bench-truth bench-latency lock
