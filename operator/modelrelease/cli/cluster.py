@@ -5,6 +5,7 @@ The client library takes most of a second to import, so this is done when a comm
 or completion of a word.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -164,17 +165,19 @@ async def _configure(configuration: "Configuration", access: Access) -> str:
 
     places = str(access.kubeconfig) if access.kubeconfig else KUBE_CONFIG_DEFAULT_LOCATION
     found = any(_is_file(place) for place in places.split(":") if place)
+    if not found and (access.kubeconfig or access.context):
+        raise ClusterProblem(f"no kubeconfig at {places}")
     try:
-        if not found and access.kubeconfig is None and access.context is None:
-            load_incluster_config(client_configuration=configuration)
-            return _POD_NAMESPACE.read_text().strip()
         if not found:
-            raise ClusterProblem(f"no kubeconfig at {places}")
+            load_incluster_config(client_configuration=configuration)
+            return await asyncio.to_thread(_POD_NAMESPACE.read_text)
         loader = await load_kube_config(
             config_file=places, context=access.context, client_configuration=configuration, persist_config=False
         )
     except ConfigException as error:
-        raise ClusterProblem(f"no usable kubeconfig at {places}, and this is no pod: {error}") from error
+        raise ClusterProblem(
+            f"{places if found else f'no kubeconfig at {places}, and this is no pod'}: {error}"
+        ) from error
     namespace: str = loader.current_context["context"].get("namespace") or "default"
     return namespace
 

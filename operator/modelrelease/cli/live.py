@@ -61,7 +61,7 @@ def get(
         else:
             from modelrelease.cli.tables import releases
 
-            show(releases([_sight(body) for body in found], namespaces=everywhere))
+            show(releases([_sight(body) for body in found], namespaces=everywhere), wrap=False)
         return DONE
 
     with_cluster(access(kubeconfig, context, namespace), run)

@@ -19,7 +19,7 @@ _OUTCOMES: Final = {"Completed": "green", "RolledBack": "bold red", "Cancelled":
 def releases(sights: Sequence[Sight], *, namespaces: bool) -> Table:
     """Return one line a release; with *namespaces*, each begins with its own."""
     columns = ("name", "stage", "stable", "candidate", "weight", "verdict", "worst", "next", "ready", "age")
-    table = _table([*(["namespace"] if namespaces else []), *columns], wrapped={"worst", "next"})
+    table = _table([*(["namespace"] if namespaces else []), *columns])
     for sight in sights:
         status = sight.status
         gate, trial = status.gate, status.candidate
@@ -66,7 +66,9 @@ def coming(sight: Sight) -> str:
 
 def history(sight: Sight) -> Table:
     """Return the rollouts, latest first, the one under way above them."""
-    table = _table(["version", "revision", "outcome", "reason", "began (UTC)", "took", "message"], wrapped={"message"})
+    table = _table(
+        ["version", "revision", "outcome", "reason", "began (UTC)", "took", "message"], wrapped=frozenset({"message"})
+    )
     trial = sight.trial
     if trial:
         took = span(max(sight.now - trial.since, timedelta(0)))
@@ -98,7 +100,7 @@ def _add_entry(table: Table, entry: HistoryEntry) -> None:
 
 def forecasts(stages: Iterable[StageForecast]) -> Table:
     """Return what each stage can prove, as the operator worked it out when the rollout began."""
-    table = _table(["stage", "passes after", "deadline", "slowest", "message"], wrapped={"slowest", "message"})
+    table = _table(["stage", "passes after", "deadline", "slowest", "message"], wrapped=frozenset({"message"}))
     for stage in stages:
         style = "" if stage.in_time else "yellow"
         table.add_row(
@@ -111,7 +113,7 @@ def forecasts(stages: Iterable[StageForecast]) -> Table:
     return table
 
 
-def _table(columns: Sequence[str], *, wrapped: set[str]) -> Table:
+def _table(columns: Sequence[str], *, wrapped: frozenset[str] = frozenset()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
     for column in columns:
         table.add_column(column.upper(), no_wrap=column not in wrapped, overflow="fold")

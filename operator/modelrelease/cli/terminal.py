@@ -37,6 +37,9 @@ TABLE_WIDTH: Final = 120
 """Narrower terminals wrap lines, and what is no terminal is as wide: a cell that is cut off tells nothing."""
 
 
+_ENDLESS: Final = 1000
+
+
 class Output(StrEnum):
     """How a result is printed."""
 
@@ -127,9 +130,11 @@ def wide_console() -> "Console":
     return Console(width=max(Console().width, TABLE_WIDTH))
 
 
-def show(found: "RenderableType") -> None:
-    """Print for people, without blanks at the ends of lines."""
+def show(found: "RenderableType", *, wrap: bool = True) -> None:
+    """Print for people, without blanks at the ends of lines; without *wrap*, lines are as long as they are."""
     out = console()
+    if not wrap:
+        out.width = _ENDLESS
     with out.capture() as captured:
         out.print(found)
     text = "\n".join(line.rstrip() for line in captured.get().splitlines())
