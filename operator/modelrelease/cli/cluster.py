@@ -7,7 +7,7 @@ or completion of a word.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from modelrelease.api.base import GROUP, VERSION
+from modelrelease.api.parse import named_contract
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient, Configuration
@@ -23,6 +24,7 @@ Object = dict[str, Any]
 Answer = TypeVar("Answer")
 
 RELEASES: Final = "modelreleases"
+CONTRACTS: Final = "modelcontracts"
 DECISIONS: Final = "releasedecisions"
 
 _TIMEOUT_SECONDS: Final = 15
@@ -66,10 +68,15 @@ class Cluster:
         """Keep the client; whoever made it closes it."""
         from kubernetes.aio.client import AuthenticationV1Api, CustomObjectsApi
 
+        self._api = api
         self._objects = CustomObjectsApi(api)
         self._authentication = AuthenticationV1Api(api)
         self.namespace = namespace
         self.default_namespace = default_namespace
+
+    def within(self, namespace: str | None) -> "Cluster":
+        """Return the same cluster, where *namespace* is meant if it is given."""
+        return Cluster(self._api, namespace or self.namespace, self.default_namespace)
 
     async def release(self, name: str) -> Object:
         """Return the ModelRelease."""
@@ -87,6 +94,16 @@ class Cluster:
             )
         items: list[Object] = (await _answered(asked))["items"]
         return sorted(items, key=lambda item: (item["metadata"]["namespace"], item["metadata"]["name"]))
+
+    async def contract_of(self, release: Mapping[str, Any]) -> Object | None:
+        """Return the ModelContract that a release refers to; None without one, or when it cannot be read."""
+        name = named_contract(release)
+        if name is None:
+            return None
+        try:
+            return await self._get(CONTRACTS, name)
+        except ClusterProblem:
+            return None  # the release is told without it
 
     async def patch_release(self, name: str, patch: Object) -> Object:
         """Merge *patch* into the ModelRelease, and return it as it is then."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from modelrelease.api.contract import Contract
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.release import OnInconclusive, OnNoMetrics
 from modelrelease.api.status import COMPLETED, PENDING, ROLLED_BACK, GateStatus, Rejected, StageRecord
@@ -175,6 +174,9 @@ _TOLD_OTHERWISE: Final = frozenset(
 )
 """Reasons of a release with an open stage that the gate, or its rows, explain better than the message does."""
 
+_UNREADABLE: Final = frozenset({Reason.INVALID_SPEC, Reason.CONTRACT_NOT_FOUND, Reason.CONTRACT_INVALID})
+"""Reasons for which nothing is judged."""
+
 
 def _why(sight: Sight) -> Iterator[Item]:
     if sight.unseen:
@@ -197,7 +199,7 @@ def _why(sight: Sight) -> Iterator[Item]:
         yield f"{sight.message} ({sight.reason})"
     elif not sight.stalled and (not sight.record or sight.reason not in _TOLD_OTHERWISE):
         yield sight.message
-    if sight.record and sight.status.stage != ROLLED_BACK and sight.reason != Reason.INVALID_SPEC:
+    if sight.record and sight.status.stage != ROLLED_BACK and sight.reason not in _UNREADABLE:
         yield from _gate_items(sight, gate)
 
 
@@ -227,7 +229,7 @@ def _why_rolled_back(sight: Sight) -> Iterator[Item]:
     gate = sight.status.gate
     breached = rejected is not None and rejected.reason == Reason.CONTRACT_BREACHED
     if breached and gate and gate.verdict is Outcome.BREACH and any(clause.overall for clause in gate.clauses):
-        yield from (rows for rows in clause_rows(gate, _contract(sight)) if rows.outcome is Outcome.BREACH)
+        yield from (rows for rows in clause_rows(gate, sight.contract) if rows.outcome is Outcome.BREACH)
     elif rejected:
         yield f"{rejected.message} ({rejected.reason})"
     else:
@@ -244,7 +246,7 @@ def _gate_items(sight: Sight, gate: GateStatus | None) -> Iterator[Item]:
     if gate.verdict is Outcome.PASS:
         yield f"the gate passes: {gate.message}" + (f"; worst slice: {gate.worst}" if gate.worst else "")
         return
-    found = clause_rows(gate, _contract(sight))
+    found = clause_rows(gate, sight.contract)
     yield from found
     if not found:
         yield gate.message
@@ -252,10 +254,6 @@ def _gate_items(sight: Sight, gate: GateStatus | None) -> Iterator[Item]:
         yield gate.message
     if held := holding(gate):
         yield f"holds: {', '.join(held)}"
-
-
-def _contract(sight: Sight) -> Contract | None:
-    return sight.spec.contract if sight.spec else None
 
 
 # When.
@@ -286,6 +284,8 @@ def _trouble_of_route(sight: Sight) -> Iterator[Item]:
 
 _NEXT: Final = {
     Reason.INVALID_SPEC: "users stay where they are; it goes on where it stopped as soon as the spec is valid",
+    Reason.CONTRACT_NOT_FOUND: "users stay where they are; it goes on where it stopped once the ModelContract is there",
+    Reason.CONTRACT_INVALID: "users stay where they are; it goes on where it stopped once the ModelContract is valid",
     Reason.BREACH_HELD: "nothing until a person decides: a clause with onBreach Hold is broken; traffic stays as it is",
     Reason.CONTRACT_BREACHED: "nothing: there is no earlier revision for users to return to. Release another version",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "it goes on when its pods become available after all, or with another version",
@@ -440,6 +440,8 @@ _UNBLOCKED_BY: Final = {
     Reason.SPLIT_MISMATCH: "a split as the route says: no other route to its pods, no sticky clients, all counted",
     Reason.METRICS_UNAVAILABLE: "a Prometheus that answers the operator: is it up, is prometheus.url right?",
     Reason.INVALID_SPEC: "a spec that can be carried out; 'lint FILE' says the same of a file, before it is applied",
+    Reason.CONTRACT_NOT_FOUND: "that ModelContract in the namespace of the release, or a contract in its spec",
+    Reason.CONTRACT_INVALID: "a ModelContract that can be judged; 'lint FILE' says the same of a file",
     Reason.GATEWAY_NOT_FOUND: "that Gateway, or another one in traffic.gatewayAPI.parentRefs",
     Reason.MIRROR_UNSUPPORTED: "a Gateway class that mirrors requests, or a plan without shadow stages",
     Reason.NAME_CONFLICT: "that object gone, or a release of another name",

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from modelrelease.api.base import API_VERSION
 from modelrelease.api.contract import Assure, Clause, Contract, OnBreach
-from modelrelease.api.parse import InvalidSpec, parse
+from modelrelease.api.parse import InvalidSpec, Release, named_contract, parse, parse_decision
 from modelrelease.api.quantities import parse_duration, parse_margin
+from modelrelease.api.reasons import Reason
 from modelrelease.api.release import OnInconclusive, ReleaseSpec, Stage, StageKind
 from modelrelease.cli.contract_file import release_around
 
@@ -43,19 +44,34 @@ class Remark:
     message: str
 
 
-KINDS: Final = ("ModelRelease", "ModelContract")
+KINDS: Final = ("ModelRelease", "ModelContract", "ReleaseDecision")
 """The kinds that are looked at."""
 
 
-def lint(body: object) -> list[Remark]:
-    """Return what there is to say about one object; refusals keep warnings from being looked for."""
+def lint(body: object, contracts: Mapping[str, Mapping[str, Any]]) -> list[Remark]:
+    """
+    Return what there is to say about one object; refusals keep warnings from being looked for.
+
+    Args:
+        body: The object.
+        contracts: The ModelContracts of the same files by name; a release may refer to one of them.
+    """
     if not isinstance(body, Mapping):
         return [_refused("", "is not a mapping, an object is allowed")]
     if problems := list(_of_any_kind(body)):
         return problems
-    if body["kind"] == "ModelContract":
-        return _of_contract(body.get("spec"))
-    return _of_release(body)
+    match body["kind"]:
+        case "ModelContract":
+            return _of_contract(body["spec"])
+        case "ReleaseDecision":
+            found = parse_decision({**body, "metadata": _IDENTITY})
+            return [_refused(*it) for it in _problems(found.spec)] if isinstance(found.spec, str) else []
+        case _:
+            return _of_release(body, contracts)
+
+
+_IDENTITY: Final = {"name": "decision", "uid": "", "creationTimestamp": "2000-01-01T00:00:00Z"}
+"""What a decision gets when it is created."""
 
 
 def _of_any_kind(body: Mapping[str, Any]) -> Iterator[Remark]:
@@ -64,8 +80,9 @@ def _of_any_kind(body: Mapping[str, Any]) -> Iterator[Remark]:
     if body.get("apiVersion") != API_VERSION:
         yield _refused("apiVersion", f"{body.get('apiVersion')!r} is not {API_VERSION}")
     meta = body.get("metadata")
-    if not isinstance(meta, Mapping) or not isinstance(meta.get("name"), str):
-        yield _refused("metadata.name", "is required")
+    names = ("name", "generateName") if body.get("kind") == "ReleaseDecision" else ("name",)
+    if not isinstance(meta, Mapping) or not any(isinstance(meta.get(name), str) for name in names):
+        yield _refused(f"metadata.{names[-1]}", "is required")
     if not isinstance(body.get("spec"), Mapping):
         yield _refused("spec", "is required, and an object")
 
@@ -78,37 +95,47 @@ def _warning(path: str, message: str) -> Remark:
     return Remark(Severity.WARNING, path, message)
 
 
-def _of_release(body: Mapping[str, Any]) -> list[Remark]:
-    found = parse(body)
-    if isinstance(found, InvalidSpec):
-        return [_refused(path, message) for path, message in _problems(found)]
-    return [*_of_plan(found.spec), *_of_pods(found.spec), *_of_promises(found.spec.contract, "spec.contract")]
+def _of_release(body: Mapping[str, Any], contracts: Mapping[str, Mapping[str, Any]]) -> list[Remark]:
+    name = named_contract(body)
+    found = parse(body, contracts.get(name) if name else None)
+    match found:
+        case Release():
+            own = _of_promises(found.contract, "spec.contract") if name is None else ()
+            return [*_of_plan(found.spec, found.contract), *_of_pods(found.spec), *own]
+        case InvalidSpec(reason=Reason.CONTRACT_NOT_FOUND):
+            return [
+                _warning("spec.contractRef.name", f"ModelContract {name!r} is in none of these files: not looked at")
+            ]
+        case InvalidSpec(reason=Reason.CONTRACT_INVALID):
+            return [_refused("spec.contractRef.name", f"ModelContract {name!r} is refused itself")]
+        case InvalidSpec(message=message):
+            return [_refused(*problem) for problem in _problems(message)]
 
 
-def _of_contract(spec: object) -> list[Remark]:
+def _of_contract(spec: Mapping[str, Any]) -> list[Remark]:
     found = parse(release_around(spec))
     if isinstance(found, InvalidSpec):
-        return [_refused(f"spec{path.removeprefix('spec.contract')}", message) for path, message in _problems(found)]
-    return list(_of_promises(found.spec.contract, "spec"))
+        return [_refused(f"spec{path.removeprefix('spec.contract')}", what) for path, what in _problems(found.message)]
+    return list(_of_promises(found.contract, "spec"))
 
 
-def _problems(invalid: InvalidSpec) -> Iterator[tuple[str, str]]:
+def _problems(message: str) -> Iterator[tuple[str, str]]:
     """Yield path and message of each problem; a line that names no field belongs to the one before."""
     lines: list[str] = []
-    for line in invalid.message.splitlines():
+    for line in message.splitlines():
         if lines and not line.startswith(("spec", "metadata.")):
             lines[-1] += f" {line}"
         else:
             lines.append(line)
     for line in lines:
-        path, _, message = line.partition(": ")
-        yield path, message
+        path, _, what = line.partition(": ")
+        yield path, what
 
 
 # Warnings.
 
 
-def _of_plan(spec: ReleaseSpec) -> Iterator[Remark]:
+def _of_plan(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
     if spec.suspend:
         yield _warning("spec.suspend", "true: nothing moves, not even on a breach, until it is taken out")
     kinds = {stage.kind for stage in spec.plan_stages}
@@ -134,8 +161,8 @@ def _of_plan(spec: ReleaseSpec) -> Iterator[Remark]:
             "spec.analysis.onInconclusive",
             "Advance: at a stage's deadline users go on to a version of which nothing was proved",
         )
-    yield from _unjudged_stages(spec)
-    yield from _unjudged_clauses(spec)
+    yield from _unjudged_stages(spec, contract)
+    yield from _unjudged_clauses(spec, contract)
 
 
 _MANY_USERS: Final = 50
@@ -147,12 +174,12 @@ def _judges(clause: Clause, stage: Stage) -> bool:
     return compared and clause.judged_in(stage.kind)
 
 
-def _unjudged_stages(spec: ReleaseSpec) -> Iterator[Remark]:
+def _unjudged_stages(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
     for index, stage in enumerate(spec.plan_stages):
-        if any(_judges(clause, stage) for clause in spec.contract.clauses):
+        if any(_judges(clause, stage) for clause in contract.clauses):
             continue
         path = f"spec.stages[{index}]" if spec.stages else "spec.stages"
-        relative = any(clause.judged_in(stage.kind) for clause in spec.contract.clauses)
+        relative = any(clause.judged_in(stage.kind) for clause in contract.clauses)
         if stage.kind is StageKind.FULL and relative:
             yield _warning(
                 path,
@@ -167,16 +194,17 @@ def _unjudged_stages(spec: ReleaseSpec) -> Iterator[Remark]:
             )
 
 
-def _unjudged_clauses(spec: ReleaseSpec) -> Iterator[Remark]:
+def _unjudged_clauses(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
     plan = spec.plan_stages
     kinds = ", ".join(dict.fromkeys(stage.kind.value for stage in plan))
-    for index, clause in enumerate(spec.contract.clauses):
+    for index, clause in enumerate(contract.clauses):
         if any(_judges(clause, stage) for stage in plan):
             continue
         why = f"the plan has {kinds}"
         if any(clause.judged_in(stage.kind) for stage in plan):
             why = "at full nobody is left on the old revision to compare with"
-        yield _warning(f"spec.contract.clauses[{index}].stages", f"no stage judges clause {clause.name}: {why}")
+        path = f"spec.contract.clauses[{index}].stages" if spec.contract else "spec.stages"
+        yield _warning(path, f"no stage judges clause {clause.name}: {why}")
 
 
 def _of_pods(spec: ReleaseSpec) -> Iterator[Remark]:

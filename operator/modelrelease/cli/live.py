@@ -78,7 +78,7 @@ def explain(
         from modelrelease.cli.explanation_view import as_text
 
         body = await release_named(cluster, name)
-        show(as_text(explained(_sight(body), invocation(asked, cluster))))
+        show(as_text(explained(_sight(body, await cluster.contract_of(body)), invocation(asked, cluster))))
         return DONE
 
     with_cluster(asked, run)
@@ -149,7 +149,7 @@ async def _follow(cluster: "Cluster", body: dict[str, Any], *, until_done: bool,
     name, trouble, shown = body["metadata"]["name"], None, None
     with Live(console=out, auto_refresh=False) if out.is_terminal else nullcontext() as live:
         while True:
-            sight = _sight(body)
+            sight = _sight(body, await cluster.contract_of(body))
             if live is not None:
                 live.update(as_live(sight, by, trouble), refresh=True)
             elif milestone(sight) != shown:
@@ -215,7 +215,7 @@ async def release_named(cluster: "Cluster", name: str | None) -> dict[str, Any]:
     raise BadInput([what])
 
 
-def _sight(body: dict[str, Any]) -> "Sight":
+def _sight(body: dict[str, Any], contract: dict[str, Any] | None = None) -> "Sight":
     from modelrelease.cli.sight import Sight
 
-    return Sight.of(body, datetime.now(UTC))
+    return Sight.of(body, datetime.now(UTC), contract)

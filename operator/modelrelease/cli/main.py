@@ -7,16 +7,13 @@ takes long to import is imported by the command that needs it.
 
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from modelrelease.cli import live
+from modelrelease.cli import decisions, files, live
 from modelrelease.cli.problems import BadInput
 from modelrelease.cli.terminal import BAD_INPUT, Context, Kubeconfig, Namespace, Output, access, fail
-
-CLUSTER: Final = "Look at releases in a cluster"
-FILES: Final = "Files, without a cluster"
 
 app = typer.Typer(
     help="Release machine-learning models through shadow, canary and full, judged slice by slice.",
@@ -41,13 +38,11 @@ ErrorBudget = Annotated[
 OutputForm = Annotated[Output, typer.Option("-o", "--output", help="table for people, json for programs.")]
 
 
-@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(installed_version("modelrelease"))
 
 
-@app.command(rich_help_panel=FILES)
 def judge(
     contract: ContractFile,
     counts: CountsFile,
@@ -74,7 +69,6 @@ def judge(
     raise typer.Exit(code)
 
 
-@app.command(rich_help_panel=FILES)
 def forecast(
     contract: Annotated[
         Path, typer.Argument(help="As for judge; or, without COUNTS, the name of a release in the cluster.")
@@ -108,5 +102,21 @@ def forecast(
     raise typer.Exit(code)
 
 
-for command in (live.get, live.explain, live.watch, live.history):
-    app.command(rich_help_panel=CLUSTER)(command)
+for panel, commands in (
+    ("Look at releases", (live.get, live.explain, live.watch, live.history)),
+    (
+        "Decide about releases",
+        (
+            decisions.approve,
+            decisions.rollback,
+            decisions.retry,
+            decisions.promote,
+            decisions.suspend,
+            decisions.resume,
+        ),
+    ),
+    ("Files, before they are applied", (files.lint, files.diff, forecast, judge)),
+    ("And", (version,)),
+):
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)

@@ -13,7 +13,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from modelrelease.api.base import GROUP
-from modelrelease.api.parse import spec_of
+from modelrelease.api.contract import Contract
+from modelrelease.api.parse import Release, parse, spec_of
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import ReleaseSpec, Stage, StageKind
 from modelrelease.api.revision import Revision
@@ -38,6 +39,7 @@ class Sight:
         annotations: The object's annotations.
         status: The status.
         spec: What is ordered; None when it cannot be carried out, or is newer than this program.
+        contract: What must hold; None when it is not known here.
         now: When it was read.
         raw: The object itself.
     """
@@ -50,13 +52,15 @@ class Sight:
     annotations: Mapping[str, str]
     status: ReleaseStatus
     spec: ReleaseSpec | None
+    contract: Contract | None
     now: datetime
     raw: Mapping[str, Any] = field(repr=False)
 
     @classmethod
-    def of(cls, body: Mapping[str, Any], now: datetime) -> "Sight":
-        """Return what *body* shows at *now*."""
+    def of(cls, body: Mapping[str, Any], now: datetime, named: Mapping[str, Any] | None = None) -> "Sight":
+        """Return what *body* shows at *now*; *named* is the ModelContract that it refers to, if that was read."""
         meta, spec = body["metadata"], body.get("spec") or {}
+        release = parse(body, named)
         return cls(
             namespace=meta.get("namespace", ""),
             name=meta["name"],
@@ -66,6 +70,7 @@ class Sight:
             annotations=meta.get("annotations") or {},
             status=ReleaseStatus.model_validate(body.get("status") or {}),
             spec=_spec(spec),
+            contract=release.contract if isinstance(release, Release) else None,
             now=now,
             raw=body,
         )

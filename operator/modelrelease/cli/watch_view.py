@@ -53,8 +53,7 @@ def _parts(sight: Sight, told: Explanation) -> Iterator[tuple[str, RenderableTyp
     gate = sight.status.gate
     if gate and not sight.ready:
         yield "Gate", _gate(sight, gate)
-        contract = sight.spec.contract if sight.spec else None
-        worst = worst_rows(gate, contract, _WORST_SHOWN)
+        worst = worst_rows(gate, sight.contract, _WORST_SHOWN)
         if worst:
             yield "Worst", rows_table([row for _, row in worst], [name for name, _ in worst])
     for section in told.sections:
