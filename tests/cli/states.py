@@ -8,6 +8,7 @@ builders, with verdicts of the judge on real counts.
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 from modelrelease.api.contract import Contract
@@ -206,6 +207,7 @@ STATES: Final[dict[str, Callable[[], Body]]] = {
         }
     ),
     "suspended by an edit": _suspended,
+    "suspended, contract broken": lambda: after(a_status(), verdict(HARMED), suspend=True),
     "invalid spec": _invalid,
     "name conflict": lambda: after(
         a_status("Pending", unavailable=timedelta(minutes=1)), observation=seen(conflict="Service radar-7f3c9b1")
@@ -247,6 +249,7 @@ def _without_metrics() -> ReleaseStatus:
     return judged.model_copy(update={"metrics_missing_since": NOW - MINUTE * 6})
 
 
+@cache
 def a_state(name: str) -> Body:
     """Return the object in the state of that name."""
     return STATES[name]()
