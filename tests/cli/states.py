@@ -12,14 +12,26 @@ from functools import cache
 from typing import Any, Final
 
 from modelrelease.api.contract import Contract
+from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, parse
-from modelrelease.api.status import ReleaseStatus, StageForecast
+from modelrelease.api.status import Followed, ReleaseStatus, StageForecast
 from modelrelease.core.decide import Situation, decide, refuse
 from modelrelease.core.judge import judge
 from modelrelease.core.observation import GatewayProblem, Observation, Workload
 from modelrelease.core.transition import transition, transition_invalid
 from modelrelease.core.verdict import Finding
-from tests.builders import NO_METRICS, NOW, a_body, a_release, a_route, a_status, revision_of, seen
+from tests.builders import (
+    NO_METRICS,
+    NOW,
+    a_body,
+    a_body_that_refers,
+    a_release,
+    a_route,
+    a_status,
+    decided,
+    revision_of,
+    seen,
+)
 from tests.core.judging import Arms, a_stage
 
 Body = dict[str, Any]
@@ -101,7 +113,21 @@ def _invalid() -> Body:
     invalid = parse(body)
     assert isinstance(invalid, InvalidSpec), "the state is about a bad spec"
     found = seen()
-    return _stored(body, transition_invalid(a_status(), invalid, refuse(invalid), found.workloads, NOW))
+    return _stored(body, transition_invalid(a_status(), invalid, refuse(invalid, a_status()), found.workloads, NOW))
+
+
+def _without_contract() -> Body:
+    body = a_body_that_refers()
+    invalid = parse(body)
+    assert isinstance(invalid, InvalidSpec), "the state is about a contract that is not there"
+    status = a_status()
+    return _stored(body, transition_invalid(status, invalid, refuse(invalid, status), seen().workloads, NOW))
+
+
+def _suggested() -> Body:
+    followed = [Followed(stage="canary-10", in_a_row=2, followed=3, overruled=1)]
+    status = a_status(entered=timedelta(minutes=14)).model_copy(update={"followed": followed})
+    return after(status, verdict(HEALTHY), approval={"mode": "Suggest"})
 
 
 def _first() -> Body:
@@ -184,6 +210,20 @@ STATES: Final[dict[str, Callable[[], Body]]] = {
     "breach, held": lambda: after(
         a_status(), verdict(HARMED, contract=a_contract_of(onBreach="Hold")), contract=a_contract_of(onBreach="Hold")
     ),
+    "awaiting approval": lambda: after(
+        a_status(entered=timedelta(minutes=14)), verdict(HEALTHY), approval={"mode": "Manual"}
+    ),
+    "suggested": _suggested,
+    "approved in spite of a breach": lambda: after(
+        a_status(entered=timedelta(minutes=4), decisions=[decided(Verb.APPROVE, "canary-10", despite="BreachHeld")]),
+        verdict(HARMED, contract=a_contract_of(onBreach="Hold")),
+        contract=a_contract_of(onBreach="Hold"),
+    ),
+    "rolled back by a person": lambda: _next_look(
+        after(a_status(decisions=[decided(Verb.ROLLBACK, "canary-10", reason="looks odd")]), verdict(YOUNG)),
+        minutes=2,
+    ),
+    "contract not found": _without_contract,
     "breach of a first release": lambda: after(
         a_status("full", stable=None),
         judge(

@@ -36,6 +36,7 @@ def text(found, width: int = 200) -> str:
         ("canary, inconclusive without an eta", "canary-50, not in sight"),
         ("no metrics", "waits for Prometheus"),
         ("breach, held", "a person decides"),
+        ("awaiting approval", "canary-50, awaits approval"),
         ("breach, rolled back from shadow", "another version, or retry"),
         ("suspended", "suspended"),
         ("gateway absent", "stuck: GatewayNotFound"),
@@ -114,6 +115,11 @@ def test_history_tells_outcome_reason_and_what_is_under_way():
     ended = text(history(sight("breach, rolled back from shadow")))
     assert [cell in ended for cell in ("RolledBack", "ContractBreached", "9 min", "country=FR")] == [True] * 4
     assert "in canary-10" in text(history(sight("canary, baking")))
+
+
+def test_history_tells_who_decided_what():
+    told = "ana rolled it back in stage canary-10 at 2026-11-23 11:57:00 UTC: looks odd"
+    assert told in text(history(sight("rolled back by a person")))
 
 
 def test_a_forecast_by_name():

@@ -55,7 +55,7 @@ def approve(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """
-    Allow the candidate to leave a stage once its gate passes.
+    Allow the candidate to leave the open stage: once its gate passes, or in spite of a breach held or a deadline over.
 
     Exit code: 0 created, 3 the cluster refuses, 4 the operator calls it Stale or Refused.
     """
@@ -248,8 +248,6 @@ def _told(body: dict[str, Any], output: ObjectOutput) -> int:
         show_objects(body, output)
     elif outcome:
         typer.echo(f"{outcome}: {status.get('message', '')}")
-    elif body["spec"]["decision"] == "Approve":
-        typer.echo("not taken up yet: it is when the gate of that stage passes")
     else:
         typer.echo("the operator has not answered yet; does it run?")
     return NOT_FOLLOWED if outcome in {"Stale", "Refused"} else DONE

@@ -16,9 +16,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from modelrelease.api.decision import Verb
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.release import OnInconclusive, OnNoMetrics
-from modelrelease.api.status import COMPLETED, PENDING, ROLLED_BACK, GateStatus, Rejected, StageRecord
+from modelrelease.api.status import (
+    COMPLETED,
+    PENDING,
+    ROLLED_BACK,
+    DecisionRecord,
+    GateStatus,
+    Rejected,
+    StageRecord,
+    Suggestion,
+)
 from modelrelease.cli.evidence_rows import ClauseRows, clause_rows, holding
 from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY, Sight, share, users, waits_for_a_person
 from modelrelease.core.report import span
@@ -160,6 +170,7 @@ _TOLD_OTHERWISE: Final = frozenset(
     {
         Reason.PROGRESSING,
         Reason.SUSPENDED,
+        Reason.AWAITING_APPROVAL,
         Reason.BAKING,
         Reason.CONTRACT_BREACHED,
         Reason.BREACH_HELD,
@@ -201,6 +212,29 @@ def _why(sight: Sight) -> Iterator[Item]:
         yield sight.message
     if sight.record and sight.status.stage != ROLLED_BACK and sight.reason not in _UNREADABLE:
         yield from _gate_items(sight, gate)
+    if sight.status.suggestion:
+        yield _suggested(sight, sight.status.suggestion)
+    yield from (decided(record) for record in sight.status.decisions)
+
+
+def _suggested(sight: Sight, suggestion: Suggestion) -> str:
+    to = f"go on to stage {suggestion.to}" if suggestion.to else "make it the release"
+    row = next((it for it in sight.status.followed if it.stage == suggestion.stage), None)
+    followed = f"; its suggestions here were followed {row.in_a_row} times in a row" if row and row.in_a_row else ""
+    return f"the operator suggests since {span(sight.now - suggestion.since)}: {to}{followed}"
+
+
+def decided(record: DecisionRecord) -> str:
+    """Return what a person decided, such as ``ana approved stage canary-10 at 11:59:00 UTC: checked by hand``."""
+    did = {
+        Verb.APPROVE: f"approved stage {record.stage}",
+        Verb.ROLLBACK: f"rolled it back in stage {record.stage}",
+        Verb.RETRY: "let it be tried again",
+        Verb.PROMOTE: f"promoted it from stage {record.stage}",
+    }[record.decision]
+    despite = f" in spite of {record.despite}" if record.despite else ""
+    why = f": {record.reason}" if record.reason else ""
+    return f"{record.approved_by} {did}{despite} at {record.time:%Y-%m-%d %H:%M:%S} UTC{why}"
 
 
 def _who_suspended(sight: Sight) -> str:
@@ -287,6 +321,7 @@ _NEXT: Final = {
     Reason.CONTRACT_NOT_FOUND: "users stay where they are; it goes on where it stopped once the ModelContract is there",
     Reason.CONTRACT_INVALID: "users stay where they are; it goes on where it stopped once the ModelContract is valid",
     Reason.BREACH_HELD: "nothing until a person decides: a clause with onBreach Hold is broken; traffic stays as it is",
+    Reason.AWAITING_APPROVAL: "nothing until a person approves; a breach meanwhile is acted on at once",
     Reason.CONTRACT_BREACHED: "nothing: there is no earlier revision for users to return to. Release another version",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "it goes on when its pods become available after all, or with another version",
 }
@@ -321,7 +356,7 @@ def _next(sight: Sight) -> Iterator[Item]:
 def _next_suspended(sight: Sight) -> Iterator[str]:
     yield "nothing moves, not even on a breach, until it is resumed; traffic stays as it is"
     if sight.record and sight.status.gate and sight.status.gate.verdict is Outcome.BREACH:
-        yield "when it is resumed: rolled back at once, the contract is broken"
+        yield "when it is resumed: the contract is broken, which is acted on at once"
     elif sight.trial:
         yield f"when it is resumed: it goes on from {sight.status.stage}; bake and deadline have run on meanwhile"
 
@@ -360,9 +395,14 @@ def _next_without_metrics(sight: Sight) -> Iterator[str]:
 def _next_on_trial(sight: Sight) -> Iterator[str]:
     gate = sight.status.gate
     goal = _goal(sight)
-    if gate is None or gate.verdict is Outcome.PASS:
+    if gate is None or gate.verdict is Outcome.PASS or sight.reason in _AS_IF_PASSED:
         if sight.bake_left > timedelta(0):
-            yield f"{goal} at {sight.within(sight.now + sight.bake_left)}, if the gate passes then"
+            passes = (
+                "as a person approved"
+                if sight.reason in _AS_IF_PASSED and _overruled(gate)
+                else "if the gate passes then"
+            )
+            yield f"{goal} at {sight.within(sight.now + sight.bake_left)}, {passes}"
         else:
             yield f"{goal}, as soon as {_waits_for(sight)}"
         yield f"a breach before that: {_on_breach(sight)}"
@@ -370,6 +410,14 @@ def _next_on_trial(sight: Sight) -> Iterator[str]:
     yield _when_decided(gate, goal)
     yield from _at_deadline(sight, goal)
     yield f"a breach: {_on_breach(sight)}"
+
+
+_AS_IF_PASSED: Final = frozenset({Reason.BAKING, Reason.SCALING_UP, Reason.NOT_ACCEPTED})
+"""Reasons that a release has after its gate has passed, or a person has overruled it."""
+
+
+def _overruled(gate: GateStatus | None) -> bool:
+    return gate is not None and gate.verdict is not Outcome.PASS
 
 
 def _waits_for(sight: Sight) -> str:
@@ -493,7 +541,9 @@ def _commands(sight: Sight, by: Invocation) -> Iterator[Item]:
 
 
 def _ways_forward(sight: Sight, by: Invocation) -> Iterator[Item]:
-    if waits_for_a_person(sight):
-        yield Command(by.line("approve", sight.name, '--reason "..."'), f"{_goal(sight)}")
-    else:
-        yield Command(by.line("promote", sight.name, '--reason "..."'), "break glass: skip all that is left")
+    reason = '--reason "..."'
+    if waits_for_a_person(sight) or sight.reason == Reason.DEADLINE_EXCEEDED:
+        despite = "" if sight.reason == Reason.AWAITING_APPROVAL else ", whatever the gate says"
+        yield Command(by.line("approve", sight.name, reason), f"{_goal(sight)}{despite}")
+    if sight.reason not in _UNREADABLE:
+        yield Command(by.line("promote", sight.name, reason), "break glass: skip all that is left")

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.status import COMPLETED, HistoryEntry, StageForecast
+from modelrelease.cli.explanation import decided
 from modelrelease.cli.explanation_view import COLOURS
 from modelrelease.cli.sight import Sight, waits_for_a_person
 from modelrelease.core.report import span
@@ -47,6 +49,8 @@ def coming(sight: Sight) -> str:
         return "suspended"
     if sight.reason == Reason.ROLLED_BACK:
         return "another version, or retry"
+    if sight.reason == Reason.AWAITING_APPROVAL:
+        return f"{sight.next_stage.name if sight.next_stage else 'release'}, awaits approval"
     if waits_for_a_person(sight):
         return "a person decides"
     if sight.stalled:
@@ -79,7 +83,7 @@ def history(sight: Sight) -> Table:
             Text(sight.reason),
             f"{trial.since:%Y-%m-%d %H:%M}",
             took,
-            Text(sight.message),
+            Group(Text(sight.message), *(Text(decided(record), "cyan") for record in sight.status.decisions)),
         )
     for entry in reversed(sight.status.history):
         _add_entry(table, entry)
@@ -94,7 +98,7 @@ def _add_entry(table: Table, entry: HistoryEntry) -> None:
         Text(entry.reason),
         f"{entry.start_time:%Y-%m-%d %H:%M}",
         span(entry.end_time - entry.start_time),
-        Text(entry.message),
+        Group(Text(entry.message), *(Text(decided(record), "cyan") for record in entry.decisions)),
     )
 
 
