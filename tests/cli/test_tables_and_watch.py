@@ -78,7 +78,7 @@ def test_the_screen_holds_every_state(name):
     for width in (80, 140):
         screen = text(as_live(sight(name), BY), width)
         assert len(screen.splitlines()) <= 30
-        assert "12:00:00 UTC; Ctrl-C ends the view, not the rollout" in screen
+        assert "12:00:00 UTC; Ctrl-C ends the view, not the rollout;" in screen
     assert "cannot be read since then: no route to host" in text(as_live(sight(name), BY, "no route to host"))
     assert as_line(sight(name)).startswith("2026-11-23T12:00:00Z  ")
 

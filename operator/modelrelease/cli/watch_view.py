@@ -12,7 +12,7 @@ from modelrelease.api.reasons import Outcome
 from modelrelease.api.status import ROLLED_BACK, GateStatus, StageRecord
 from modelrelease.cli.evidence_rows import worst_rows
 from modelrelease.cli.explanation import Explanation, Invocation, explain
-from modelrelease.cli.explanation_view import COLOURS, rows_table
+from modelrelease.cli.explanation_view import COLOURS, RowsTable
 from modelrelease.cli.sight import Sight
 from modelrelease.core.report import span
 
@@ -38,7 +38,8 @@ def as_live(sight: Sight, by: Invocation, trouble: str | None = None) -> Rendera
     grid.add_column(overflow="fold")
     for label, part in _parts(sight, told):
         grid.add_row(label, part)
-    foot = f"{sight.now:%H:%M:%S} UTC; Ctrl-C ends the view, not the rollout"
+    how = f"'{by.line('explain', sight.name)}' says how to stop it"
+    foot = f"{sight.now:%H:%M:%S} UTC; Ctrl-C ends the view, not the rollout; {how}"
     lines: list[RenderableType] = [Text(told.headline, style="bold"), Text(), grid, Text(), Text(foot, style="dim")]
     if trouble:
         lines.append(Text(f"cannot be read since then: {trouble}", style="bold red"))
@@ -55,7 +56,7 @@ def _parts(sight: Sight, told: Explanation) -> Iterator[tuple[str, RenderableTyp
         yield "Gate", _gate(sight, gate)
         worst = worst_rows(gate, sight.contract, _WORST_SHOWN)
         if worst:
-            yield "Worst", rows_table([row for _, row in worst], [name for name, _ in worst])
+            yield "Worst", RowsTable([row for _, row in worst], [name for name, _ in worst])
     for section in told.sections:
         if section.label in {"Next", "Needs", "Route"} or (section.label == "Why" and not gate):
             texts = [Text(item) for item in section.items if isinstance(item, str)]
