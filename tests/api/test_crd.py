@@ -32,6 +32,13 @@ def test_the_committed_copies_are_the_generated_ones():
         assert rendered() == {file.name: file.read_text() for file in folder.iterdir()}
 
 
+def test_no_category_is_the_name_of_a_kind():
+    """``kubectl get modelrelease NAME`` would mean all kinds of that category, and be refused."""
+    names = [yaml.safe_load(text)["spec"]["names"] for text in rendered().values()]
+    of_kinds = {word for it in names for word in (it["singular"], it["plural"], *it["shortNames"])}
+    assert of_kinds.isdisjoint({category for it in names for category in it["categories"]})
+
+
 def test_check_shows_the_difference_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """``--check`` fails with a diff as long as a file is not what it should be."""
     arguments = ["--out", str(tmp_path / "crds"), "--chart", str(tmp_path / "chart")]

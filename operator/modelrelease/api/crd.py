@@ -154,7 +154,8 @@ def _crd(kind: Kind) -> dict[str, Any]:
                 "plural": kind.plural,
                 "singular": kind.singular,
                 "shortNames": [kind.short],
-                "categories": ["modelrelease"],
+                # Not the name of a kind: kubectl would take `get modelrelease NAME` for all kinds of the category.
+                "categories": ["modelrelease-dev"],
             },
             "scope": "Namespaced",
             "versions": [
