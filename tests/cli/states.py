@@ -15,7 +15,7 @@ from modelrelease.api.contract import Contract
 from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, parse
 from modelrelease.api.status import Followed, ReleaseStatus, StageForecast
-from modelrelease.core.decide import Situation, decide, refuse
+from modelrelease.core.decide import RollBack, Situation, decide, refuse
 from modelrelease.core.judge import judge
 from modelrelease.core.observation import GatewayProblem, Observation, Workload
 from modelrelease.core.transition import transition, transition_invalid
@@ -72,7 +72,9 @@ def after(
     spec = {"owner": "fraud-ml", "contract": a_contract_of(), **spec}
     version = spec.pop("version", "2")
     situation = Situation(a_release(version, **spec), status, observation or seen(), finding, NOW)
-    return _stored(a_body(version, **spec), transition(situation, decide(situation)))
+    decision = decide(situation)
+    kept = "radar-evidence-1" if isinstance(decision, RollBack) else None
+    return _stored(a_body(version, **spec), transition(situation, decision, kept))
 
 
 def _stored(body: Body, status: ReleaseStatus) -> Body:
@@ -125,7 +127,7 @@ def _without_contract() -> Body:
 
 
 def _suggested() -> Body:
-    followed = [Followed(stage="canary-10", in_a_row=2, followed=3, overruled=1)]
+    followed = [Followed(stage="canary-10", in_a_row=6, followed=7, overruled=1)]
     status = a_status(entered=timedelta(minutes=14)).model_copy(update={"followed": followed})
     return after(status, verdict(HEALTHY), approval={"mode": "Suggest"})
 

@@ -107,7 +107,13 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
         ("deadline exceeded", "You can", "approve radar --reason"),
         ("awaiting approval", "Why", "the gate passes: every clause holds"),
         ("awaiting approval", "Next", "nothing until a person approves; a breach meanwhile is acted on at once"),
-        ("suggested", "Why", "go on to stage canary-50; its suggestions here were followed 2 times in a row"),
+        ("suggested", "Why", "go on to stage canary-50; its suggestions here were followed 6 times in a row"),
+        ("suggested", "Ahead", "approval: Auto can be written for canary-10"),
+        (
+            "breach, rolled back from canary",
+            "You can",
+            "kubectl get configmap radar-evidence-1 -o yaml -n fraud",
+        ),
         (
             "approved in spite of a breach",
             "Why",
@@ -170,7 +176,7 @@ COMMANDS = {
 def test_the_commands_are_those_that_make_sense(name):
     sections = {it.label: it.items for it in explain(Sight.of(a_state(name), NOW), BY).sections}
     commands = [item for item in sections["You can"] if isinstance(item, Command)]
-    assert {command.text.split()[2] for command in commands} == COMMANDS[name]
+    assert {command.text.split()[2] for command in commands if "modelrelease" in command.text} == COMMANDS[name]
     assert all(command.text.endswith("-n fraud") for command in commands)
 
 

@@ -148,6 +148,26 @@ def test_what_is_refused_anywhere_is_refused_here(bad):
     assert any(it.path == wanted and (bad.parsed or bad.says) in it.message for it in found) or bad.id == "no spec"
 
 
+def test_all_refusals_are_told_at_once():
+    """A number out of bounds in the plan does not hide a metric that does not exist, nor PromQL that does not parse."""
+    found = lint(
+        changed(
+            {
+                **SOUND,
+                "spec.stages[1].canary.percent": 120,
+                "spec.contract.clauses[0].metric": "blockrate",
+                "spec.contract.metrics[1].ratio.events": "rate(errors[5m])",
+            }
+        ),
+        {},
+    )
+    assert [it.path for it in found] == [
+        "spec.stages[1].canary.percent",
+        "spec.contract.clauses",
+        "spec.contract.metrics[1].ratio.events",
+    ]
+
+
 @pytest.fixture
 def run(tmp_path):
     """Write documents into a file and lint it."""

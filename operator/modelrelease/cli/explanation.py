@@ -78,6 +78,10 @@ class Invocation:
         """Return a whole command line."""
         return " ".join(word for word in (self.program, *words, self.options) if word)
 
+    def kubectl(self, *words: str) -> str:
+        """Return a command line of kubectl itself."""
+        return " ".join(word for word in ("kubectl", *words, self.options) if word)
+
 
 def explain(sight: Sight, by: Invocation) -> Explanation:
     """Return what is to be told of *sight*; commands begin as *by* says."""
@@ -509,6 +513,9 @@ def _needs(sight: Sight) -> Iterator[Item]:
 
 
 def _ahead(sight: Sight) -> Iterator[Item]:
+    earned = sight.status.condition("AutomationEarned")
+    if earned and earned.status == "True":
+        yield earned.message
     if sight.trial is None:
         return
     done = {record.name for record in sight.trial.stages}
@@ -536,6 +543,10 @@ def _commands(sight: Sight, by: Invocation) -> Iterator[Item]:
         yield Command(by.line("retry", name, reason), "try the same revision once more")
     if sight.trial or sight.unseen:
         yield Command(by.line("watch", name), "look on")
+    if sight.status.stage == ROLLED_BACK and sight.status.candidate:
+        kept = [record.evidence for record in sight.status.candidate.stages if record.evidence]
+        for evidence in kept[-1:]:
+            yield Command(by.kubectl("get", "configmap", evidence, "-o", "yaml"), "everything that was counted")
     if sight.ready or sight.status.stage in {ROLLED_BACK, COMPLETED}:
         yield Command(by.line("history", name), "earlier rollouts")
 

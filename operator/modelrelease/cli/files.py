@@ -203,7 +203,7 @@ def _print(name: str, edit: "Edit") -> None:
 
     colour = {Effect.NOTHING: "dim", Effect.REFUSED: "bold red", Effect.REJECTED: "bold red"}.get(edit.effect, "bold")
     show(Text.assemble(f"{name}: ", (edit.effect.value, colour), f": {edit.message}"))
-    for change in edit.changes:
+    for change in edit.changes if edit.effect is not Effect.CREATED else ():
         before, after = (json.dumps(it, ensure_ascii=False) for it in (change.before, change.after))
         show(Text.assemble(f"  {change.path}: ", (before, "red"), " -> ", (after, "green")))
 

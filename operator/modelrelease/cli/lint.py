@@ -108,8 +108,31 @@ def _of_release(body: Mapping[str, Any], contracts: Mapping[str, Mapping[str, An
             ]
         case InvalidSpec(reason=Reason.CONTRACT_INVALID):
             return [_refused("spec.contractRef.name", f"ModelContract {name!r} is refused itself")]
-        case InvalidSpec(message=message):
-            return [_refused(*problem) for problem in _problems(message)]
+        case InvalidSpec():
+            return [_refused(*problem) for problem in dict.fromkeys(_problems_of_parts(body))]
+
+
+def _problems_of_parts(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """
+    Yield the problems of the whole, of the contract on its own, and of the rest with a sound contract.
+
+    The parser looks for what does not fit together only where every field is what its type allows; a person wants to
+    see all of it at once.
+    """
+    contract = body["spec"].get("contract")
+    parts: list[Mapping[str, Any]] = [body]
+    if isinstance(contract, Mapping):
+        parts += [release_around(contract), {**body, "spec": {**body["spec"], "contract": _SOUND_CONTRACT}}]
+    for part in parts:
+        found = parse(part)
+        if isinstance(found, InvalidSpec):
+            yield from _problems(found.message)
+
+
+_SOUND_CONTRACT: Final = {
+    "metrics": [{"name": "sound", "ratio": {"events": "events_total", "of": "all_total"}}],
+    "clauses": [{"name": "sound", "metric": "sound", "atMost": "1%"}],
+}
 
 
 def _of_contract(spec: Mapping[str, Any]) -> list[Remark]:
