@@ -78,6 +78,15 @@ def test_what_is_not_there(run):
     assert "no ModelRelease in namespace" in unnamed.stderr
 
 
+def test_what_was_foretold_of_a_release(run, place):
+    """By its name instead of files; 11, as from files, when a gate may not pass in time."""
+    place("pending")
+    told = run("forecast", "radar")
+    assert told.exit_code == 11, told.output
+    assert "clause steady needs about 9 h in country=FR" in told.stdout
+    assert json.loads(run("forecast", "radar", "-o", "json").stdout)[0]["stage"] == "canary-10"
+
+
 def test_a_watch_ends_when_nothing_moves(run, place):
     place("breach, rolled back from canary")
     watched = run("watch", "radar", "--until-done", "--every", "0.2")
@@ -208,6 +217,35 @@ def test_who_may_not_is_told_so(cluster, namespace, place, tmp_path):
     )
     assert run("suspend", "radar", "--reason", "x").exit_code == 3
     assert cluster.get("mrel", namespace, "radar")["spec"].get("suspend") is None
+
+
+def test_people_with_the_roles_of_the_chart(cluster, namespace, office, tmp_path):
+    """The approver's decision passes the admission policy: it is in the name that the API server knows them by."""
+    _, status = stored("canary, baking", namespace)
+    cluster.patch("mrel", namespace, "radar", {"status": status}, "--subresource=status")
+
+    def run(role, *words):
+        config = json.loads(cluster.server.kubeconfig.read_text())
+        account = f"serviceaccount={namespace}:{role}"
+        cluster.kubectl("create", "serviceaccount", role, "-n", namespace)
+        cluster.kubectl(
+            "create", "rolebinding", f"is-{role}", "-n", namespace, f"--clusterrole=modelrelease-{role}", f"--{account}"
+        )
+        config["users"][0]["user"] = {"token": cluster.kubectl("create", "token", role, "-n", namespace).strip()}
+        (tmp_path / role).write_text(json.dumps(config))
+        return CliRunner().invoke(app, [*words, "-n", namespace, "--kubeconfig", str(tmp_path / role)])
+
+    decided = run("approver", "rollback", "radar", "--reason", "looks odd", "--wait", "0")
+    assert decided.exit_code == 0, decided.output
+    (spec,) = decisions(cluster, namespace)
+    assert spec["approvedBy"] == f"system:serviceaccount:{namespace}:approver"
+    assert run("editor", "suspend", "radar", "--reason", "incident").exit_code == 0
+    assert run("viewer", "explain", "radar").exit_code == 0
+    for role, words in (("editor", ["rollback"]), ("viewer", ["suspend"]), ("viewer", ["rollback"])):
+        config = str(tmp_path / role)
+        asked = [*words, "radar", "--reason", "x", "-n", namespace, "--kubeconfig", config]
+        refused = CliRunner().invoke(app, asked)
+        assert (refused.exit_code, len(refused.stderr.splitlines())) == (3, 1)
 
 
 def test_diff_against_the_live_object(run, place, tmp_path):

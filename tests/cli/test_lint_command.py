@@ -54,6 +54,12 @@ CONTAINER = "spec.server.template.spec.containers[0]"
             "of which nothing was proved",
             id="advance without a verdict",
         ),
+        pytest.param(
+            {"spec.approval": {"mode": "Manual", "automateAfter": 3}},
+            "spec.approval.automateAfter",
+            "nothing is counted in mode Manual",
+            id="counting nothing",
+        ),
         pytest.param({"spec.server.replicas": 1}, "spec.server.replicas", "whenever the pod restarts", id="one pod"),
         pytest.param({f"{CONTAINER}.image": "radar:latest"}, f"{CONTAINER}.image", "no fixed image", id="latest"),
         pytest.param({f"{CONTAINER}.image": "r.example:5000/radar"}, f"{CONTAINER}.image", "no fixed", id="no tag"),

@@ -15,7 +15,7 @@ from modelrelease.api.contract import Assure, Clause, Contract, OnBreach
 from modelrelease.api.parse import InvalidSpec, Release, named_contract, parse, parse_decision
 from modelrelease.api.quantities import parse_duration, parse_margin
 from modelrelease.api.reasons import Reason
-from modelrelease.api.release import OnInconclusive, ReleaseSpec, Stage, StageKind
+from modelrelease.api.release import ApprovalMode, OnInconclusive, ReleaseSpec, Stage, StageKind
 from modelrelease.cli.contract_file import release_around
 
 
@@ -183,6 +183,10 @@ def _of_plan(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
         yield _warning(
             "spec.analysis.onInconclusive",
             "Advance: at a stage's deadline users go on to a version of which nothing was proved",
+        )
+    if spec.approval and spec.approval.automate_after and spec.approval_mode is not ApprovalMode.SUGGEST:
+        yield _warning(
+            "spec.approval.automateAfter", f"nothing is counted in mode {spec.approval_mode}, only in Suggest"
         )
     yield from _unjudged_stages(spec, contract)
     yield from _unjudged_clauses(spec, contract)
