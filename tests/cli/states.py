@@ -73,7 +73,8 @@ def after(
     version = spec.pop("version", "2")
     situation = Situation(a_release(version, **spec), status, observation or seen(), finding, NOW)
     decision = decide(situation)
-    kept = "radar-evidence-1" if isinstance(decision, RollBack) else None
+    judged = isinstance(decision, RollBack) and situation.record is not None
+    kept = "radar-evidence-1" if judged else None
     return _stored(a_body(version, **spec), transition(situation, decision, kept))
 
 

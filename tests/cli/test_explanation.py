@@ -78,7 +78,7 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
         ("shadow, not judged yet", "Next", "version 2 is rejected at once; users stay with version 1"),
         ("shadow, no copies", "Why", "12 of about 37 600 copied requests reached the candidate"),
         ("shadow, no copies", "Needs", "a Gateway that mirrors requests"),
-        ("canary, baking", "Why", "the gate passes: every clause holds: steady, errors; worst slice: block-rate"),
+        ("canary, baking", "Why", "the gate passes: every clause holds: errors, steady; worst slice: error-rate"),
         ("canary, baking", "Next", "stage canary-50 (50 % of requests) at 12:06:00 UTC (in 6 min)"),
         ("canary, baking", "Next", "a breach before that: all users back to version 1 at once"),
         ("canary, growing", "Why", "2 of 3 pods that stage canary-10 needs are available"),
@@ -151,7 +151,7 @@ def test_a_breach_is_told_with_its_numbers():
     assert "Why      clause steady is broken in 1 of 3 slices" in lines
     broken = next(line for line in lines if line.startswith("country=FR"))
     assert broken.split("   ")[0] == "country=FR"
-    for part in ("2.0 % -> 5.8 %", "+188 %", "[+97 %, +312 %]", "limit 5 %", "190 of 3 300 requests", "broken"):
+    for part in ("2.0 % -> 5.8 %", "+188 %", "[+94 %, +316 %]", "limit 5 %", "190 of 3 300 requests", "broken"):
         assert part in broken
     overall = next(line for line in lines if line.startswith("all traffic"))
     assert overall.endswith("880 of 37 600 requests   not proved")

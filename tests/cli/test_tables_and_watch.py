@@ -54,7 +54,7 @@ def test_a_release_is_one_line_however_long():
     head = "NAMESPACE NAME STAGE STABLE CANDIDATE WEIGHT VERDICT WORST NEXT READY AGE"
     assert " ".join(lines[0].split()) == head
     row = next(line for line in lines if "canary-50 in 6 min" in line)
-    for cell in ("fraud", "radar", "canary-10", "10 %", "Pass", "block-rate country=FR +0.0% (limit 5%)", "12 days"):
+    for cell in ("fraud", "radar", "canary-10", "10 %", "Pass", "error-rate 0.0053% (limit 0.1%)", "12 days"):
         assert cell in row
 
 
