@@ -196,6 +196,11 @@ STATES: Final[dict[str, Callable[[], Body]]] = {
         ),
     ),
     "canary, baking": lambda: after(a_status(entered=timedelta(minutes=4)), verdict(HEALTHY)),
+    "canary, baking with gaps": lambda: after(
+        a_status(entered=timedelta(minutes=14)),
+        verdict(HEALTHY),
+        observation=seen(evidence=(replace(a_stage(countries=HEALTHY), covered=240.0),)),
+    ),
     "canary, growing": lambda: after(
         a_status("shadow", entered=timedelta(minutes=14), replicas=3),
         verdict(HEALTHY, kind="shadow"),

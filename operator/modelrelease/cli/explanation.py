@@ -212,13 +212,18 @@ def _why(sight: Sight) -> Iterator[Item]:
         yield from _why_ready(sight)
     elif sight.stalled and sight.reason != Reason.CONTRACT_BREACHED:
         yield f"{sight.message} ({sight.reason})"
-    elif not sight.stalled and (not sight.record or sight.reason not in _TOLD_OTHERWISE):
+    elif not sight.stalled and (not sight.record or sight.reason not in _TOLD_OTHERWISE or _has_gaps(sight)):
         yield sight.message
     if sight.record and sight.status.stage != ROLLED_BACK and sight.reason not in _UNREADABLE:
         yield from _gate_items(sight, gate)
     if sight.status.suggestion:
         yield _suggested(sight, sight.status.suggestion)
     yield from (decided(record) for record in sight.status.decisions)
+
+
+def _has_gaps(sight: Sight) -> bool:
+    """Return whether the stage bakes longer than its start tells: time without samples does not count."""
+    return sight.reason == Reason.BAKING and "do not count" in sight.message
 
 
 def _suggested(sight: Sight, suggestion: Suggestion) -> str:
@@ -430,6 +435,8 @@ def _waits_for(sight: Sight) -> str:
             return "its pods are available"
         case Reason.NOT_ACCEPTED:
             return "the Gateway has accepted the route"
+        case Reason.BAKING:
+            return "it has baked; time without samples does not count"
         case _:
             return "the gate passes"
 
