@@ -88,7 +88,9 @@ async def _say(cluster: Cluster, body: Object, release: Recorded) -> None:
     async with cluster.client() as client:
         for second, announcement in enumerate(release.said):
             moment = NOW + timedelta(seconds=second)
-            await KubeCluster(client, clock=lambda moment=moment: moment).emit(body, announcement)
+            # Each was said of another version of the object; what is said of one version twice is one event.
+            version = {**body, "metadata": {**body["metadata"], "resourceVersion": f"{second}"}}
+            await KubeCluster(client, clock=lambda moment=moment: moment).emit(version, announcement)
 
 
 def _conditions(shown: Shown, pick: list[str] | None) -> str:
