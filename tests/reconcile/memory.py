@@ -21,12 +21,14 @@ _parsed: dict[str, Release | InvalidSpec] = {}
 _judged: dict[tuple[Any, ...], tuple[GateVerdict, tuple[Any, ...]]] = {}
 
 
-def parsed(body: Object) -> Release | InvalidSpec:
-    """Return what ``parse`` says of *body*; of equal specs, the very same spec."""
+def parsed(body: Object, named: Object | None = None) -> Release | InvalidSpec:
+    """Return what ``parse`` says of *body* and the contract that it names; of equal specs, the very same spec."""
     metadata = body["metadata"]
-    key = json.dumps([metadata["name"], metadata["namespace"], metadata["uid"], body["spec"]])
+    key = json.dumps(
+        [metadata["name"], metadata["namespace"], metadata["uid"], body["spec"], (named or {}).get("spec")]
+    )
     if key not in _parsed:
-        _parsed[key] = parse(body)
+        _parsed[key] = parse(body, named)
     return replace(_parsed[key], generation=metadata["generation"])
 
 
