@@ -64,7 +64,7 @@ verify: lint types ## What CI reads before it tests: lint, types, generated file
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
 
 ##@ Parts of it
-.PHONY: cluster-up cluster-down cluster-status e2e kills bench-judge bench-truth bench-latency lock
+.PHONY: cluster-up cluster-down cluster-status e2e kills faults bench-judge bench-truth bench-latency lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -78,6 +78,9 @@ e2e: $(STAMP) ## The end-to-end suite alone
 
 kills: $(STAMP) ## End 200 leading operators under load: never two writers, no transition twice (KILLS=n)
 	@KILLS=$(or $(KILLS),200) $(BIN)/pytest tests/engine/test_two_replicas.py -k leaders_killed -s
+
+faults: $(STAMP) ## Every fault and every crash, each for its full time (hours), with the tables
+	@FAULTS=full $(BIN)/pytest tests/faults -s -q
 
 bench-judge: $(STAMP) ## Time 100,000 verdicts
 	@$(BIN)/python bench/bench_judge.py
