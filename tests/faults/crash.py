@@ -122,7 +122,9 @@ async def crashed(
         twice = {event: n for event, n in said.items() if n > max(expected.events[event], 1) + 1}
         more = +(said - expected.events)
         assert not twice, f"{about}: said more than once again: {twice}"
-        assert sum(more.values()) <= 1, f"{about}: said again, or never said undisturbed: {more}"
+        assert sum(more.values()) <= 1, f"{about}: said again: {more}"
+        never = more.keys() - expected.events.keys()
+        assert not never, f"{about}: said, and not said undisturbed: {never}"
         windows_follow_each_other(place, about)
         assert "Traceback" not in log, f"{about}: {log[-3000:]}"
         return killer.killed_at

@@ -36,8 +36,8 @@ class Call:
         return "watch" if self.request.query.get("watch") in {"true", "1"} else "read"
 
     async def fetch(self) -> tuple[int, dict[str, str], bytes]:
-        """Send the request on and return the whole answer."""
-        async with self._sent() as answer:
+        """Send the request on and return the whole answer, not compressed."""
+        async with self._sent(Accept_Encoding="identity") as answer:
             return answer.status, _passed_on(answer.headers), await answer.read()
 
     async def forward(self, *, most: int | None = None) -> web.StreamResponse:
@@ -61,12 +61,12 @@ class Call:
             self.request.transport.abort()
         return web.Response()
 
-    def _sent(self) -> "aiohttp.client._RequestContextManager":
+    def _sent(self, **headers: str) -> "aiohttp.client._RequestContextManager":
         return self.session.request(
             self.request.method,
             URL(self.upstream + self.request.raw_path, encoded=True),
             data=self.body or None,
-            headers=_passed_on(self.request.headers),
+            headers=_passed_on(self.request.headers) | {it.replace("_", "-"): text for it, text in headers.items()},
             allow_redirects=False,
         )
 
@@ -88,14 +88,16 @@ class Proxy:
 
     Attributes:
         behaviour: What is done with each call from now on.
+        broken: What went wrong in the proxy itself; no fault that anybody ordered.
         url: Where it listens.
     """
 
     def __init__(self, upstream: str, trust: ssl.SSLContext | None = None) -> None:
         self.behaviour: Behaviour = faithful
+        self.broken: list[Exception] = []
         self._upstream = upstream
         self._trust = trust
-        self._watches: set[web.Request] = set()
+        self._watches: list[web.Request] = []
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -123,13 +125,16 @@ class Proxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         call = Call(request, await request.read(), self._session, self._upstream)
         if call.kind == "watch":
-            self._watches.add(request)
+            self._watches.append(request)
         try:
             return await self.behaviour(call)
         except (aiohttp.ClientError, ConnectionResetError):
             return call.cut()  # the server behind, or the client, has gone: so it looks to the other
+        except Exception as error:
+            self.broken.append(error)
+            raise
         finally:
-            self._watches.discard(request)
+            self._watches = [it for it in self._watches if it is not request]
 
 
 # What can go wrong, whoever is asked.

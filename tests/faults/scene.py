@@ -314,6 +314,7 @@ async def a_place(scene: Scene, namespace: str, folder: Path) -> AsyncIterator[P
         operator = Operator(folder / namespace, api.url, prometheus.url, namespace, scene.cluster.server.token)
         try:
             yield Place(scene, namespace, operator, api, prometheus)
+            assert not api.broken + prometheus.broken, f"the proxy itself: {api.broken + prometheus.broken}"
         finally:
             operator.kill()
             # Its releases are not scraped or watched any longer.

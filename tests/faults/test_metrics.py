@@ -23,7 +23,7 @@ from tests.faults.tables import FULL, Table
 pytestmark = [pytest.mark.apiserver, pytest.mark.prometheus, pytest.mark.slow]
 
 INTERVAL = 5.0
-BAKE = 6.0
+BAKE = 10.0
 HELD = float(os.environ.get("FAULTS_SUSTAINED", "300" if FULL else "12"))
 SLACK = 25.0
 """Seconds for a question under way (10) and for a server that is left alone after failures (15)."""
