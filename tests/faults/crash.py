@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
+from modelrelease.adapters.kube import APPLIED_BY
 from tests.faults.journeys import NAME, Journey
 from tests.faults.proxy import Call
 from tests.faults.scene import GATEWAY, Object, Operator, Place, Scene, a_place
@@ -38,7 +39,7 @@ class Killer:
         self.writes: list[str] = []
 
     async def __call__(self, call: Call) -> web.StreamResponse:
-        if call.kind != "write":
+        if call.kind != "write" or "/leases" in call.request.path:  # who leads is no part of any journey
             return await call.forward()
         self.writes.append(what(call))
         if len(self.writes) != self._at:
@@ -179,7 +180,7 @@ async def picture(place: Place) -> Object:
                 found[f"{plural}/{item['metadata']['name']}"] = {
                     "spec": _without(item.get("spec"), "clusterIP", "clusterIPs"),
                     "data": item.get("data"),
-                    "labels": item["metadata"].get("labels"),
+                    "labels": _without(item["metadata"].get("labels"), APPLIED_BY),
                 }
     return {"status": _timeless(status), "objects": found}
 

@@ -211,7 +211,15 @@ async def a_scene(cluster: Cluster) -> AsyncIterator[Scene]:
 
 
 class Operator:
-    """The real process; it can be killed and started again."""
+    """
+    The real process; it can be killed and started again.
+
+    Each start has a Lease of its own: the one before is surely dead, so nobody has to wait until its Lease runs out.
+    How replicas hand over is tried in tests/engine/test_two_replicas.py.
+
+    Attributes:
+        ended: How often it ended by itself, as one does that cannot renew its Lease, and was started again.
+    """
 
     def __init__(self, folder: Path, api: str, prometheus: str, namespace: str, token: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -225,14 +233,19 @@ class Operator:
             "MODELRELEASE_PROMETHEUS_URL": prometheus,
             "MODELRELEASE_WATCH_NAMESPACES": namespace,
             "MODELRELEASE_DRAIN": "1s",
+            "MODELRELEASE_LEASE_NAMESPACE": namespace,
         }
+        self.ended = 0
+        self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        ports = {f"MODELRELEASE_{it}_PORT": str(free_port("127.0.0.1")) for it in ("PROBE", "METRICS")}
+        given = {f"MODELRELEASE_{it}_PORT": str(free_port("127.0.0.1")) for it in ("PROBE", "METRICS")}
+        self._starts += 1
+        given["MODELRELEASE_LEASE_NAME"] = f"operator-{self._starts}"
         with self.log.open("a") as sink:
             command = [sys.executable, "-m", "modelrelease"]
-            self._process = subprocess.Popen(command, stderr=sink, env={**os.environ, **self._environment, **ports})
+            self._process = subprocess.Popen(command, stderr=sink, env={**os.environ, **self._environment, **given})
 
     def kill(self) -> None:
         """Kill -9."""
@@ -241,9 +254,13 @@ class Operator:
             self._process.wait()
             self._process = None
 
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+    async def keep_running(self) -> None:
+        """Start it again when it ends by itself, as kubelet does."""
+        while True:
+            await asyncio.sleep(0.5)
+            if self._process is not None and self._process.poll() is not None:
+                self.ended += 1
+                self.start()
 
     @property
     def resident(self) -> float:
@@ -312,10 +329,12 @@ async def a_place(scene: Scene, namespace: str, folder: Path) -> AsyncIterator[P
     trust = ssl.create_default_context(cafile=str(scene.cluster.server.ca_file))
     async with Proxy(scene.cluster.server.url, trust) as api, Proxy(scene.prometheus.url) as prometheus:
         operator = Operator(folder / namespace, api.url, prometheus.url, namespace, scene.cluster.server.token)
+        kubelet = asyncio.create_task(operator.keep_running())
         try:
             yield Place(scene, namespace, operator, api, prometheus)
             assert not api.broken + prometheus.broken, f"the proxy itself: {api.broken + prometheus.broken}"
         finally:
+            kubelet.cancel()
             operator.kill()
             # Its releases are not scraped or watched any longer.
             scene.traffic.flows = {key: flow for key, flow in scene.traffic.flows.items() if key[0] != namespace}

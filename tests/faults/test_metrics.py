@@ -247,12 +247,12 @@ def _nothing_moved(place: Place) -> None:
         status = place.status(name)
         assert status["stage"] == "canary", f"{name} is in {status['stage']}: {json.dumps(status)[:1500]}"
         assert place.flow(name).weights == {OLD: 90, NEW: 10}
-    assert place.operator.alive
+    assert not place.operator.ended
 
 
 async def _right_at_last(place: Place, seconds: float) -> float:
     after = await place.reached("bad", "RolledBack", "2", seconds)
     await place.scene.until(lambda: place.flow("bad").weights == {OLD: 100}, "all users are on stable", 2 * INTERVAL)
     await place.reached("good", "Completed", "2", seconds + PATIENCE)
-    assert place.operator.alive
+    assert not place.operator.ended
     return after
