@@ -59,7 +59,9 @@ def _query(call: Call) -> str:
 def value(text: str) -> Behaviour:
     """Replace every number of the candidate."""
 
-    def change(said: Answer, _: str) -> Answer:
+    def change(said: Answer, query: str) -> Answer:
+        if "timestamp(" in query:  # when samples were scraped is Prometheus' own knowledge
+            return said
         for element in said["data"]["result"]:
             if element["metric"].get("revision") == NEW and "value" in element:
                 element["value"][1] = text
@@ -161,7 +163,9 @@ RESTART = "Prometheus restarts"
 
 async def test_whatever_prometheus_says_no_fault_is_a_verdict(cluster, tmp_path):
     """Blind, it holds; seeing again, it does what is right, at once."""
-    cells = [cell for cell in ALL if (ONLY in cell.name if ONLY else FULL or cell.name in CORE)]
+    cells = [
+        cell for cell in ALL if (any(it in cell.name for it in ONLY.split("|")) if ONLY else FULL or cell.name in CORE)
+    ]
     table = Table("Faults of Prometheus")
     failures: list[str] = []
     async with a_scene(cluster) as scene:
