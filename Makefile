@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 CLUSTER ?= here
+MINUTES ?= 30
+SEED ?= 0
 TEST_LOG := .venv/tests.log
 SOURCES := operator model-server tests e2e bench docs
 
@@ -57,14 +59,16 @@ types: $(STAMP) ## mypy, strict
 unit: $(STAMP) ## Tests that need no other part
 	@$(BIN)/pytest -q -m "not cluster and not apiserver and not prometheus and not modelserver and not slow" -n 2
 
-generate: $(STAMP) ## Write what is generated: crds/ and the chart's copy
+generate: $(STAMP) ## Write what is generated: crds/, the chart's copy, the tables of docs/spec
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds
+	@$(BIN)/python -m modelrelease.api.reference docs/spec/v1alpha1
 
 verify: lint types ## What CI reads before it tests: lint, types, generated files
 	@$(BIN)/python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds --check
+	@$(BIN)/python -m modelrelease.api.reference docs/spec/v1alpha1 --check
 
 ##@ Parts of it
-.PHONY: cluster-up cluster-down cluster-status e2e kills faults bench-judge bench-truth bench-latency lock
+.PHONY: cluster-up cluster-down cluster-status e2e kills faults soak-cluster bench-judge bench-truth bench-latency lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -82,6 +86,9 @@ kills: $(STAMP) ## End 200 leading operators under load: never two writers, no t
 faults: $(STAMP) ## Every fault and every crash, each for its full time (hours), with the tables
 	@FAULTS=full $(BIN)/pytest tests/faults -s -q
 
+soak-cluster: $(STAMP) ## 30 minutes of good and bad releases on the cluster while things are killed (MINUTES=30 SEED=0)
+	@$(BIN)/python -m e2e.soak --minutes $(MINUTES) --seed $(SEED)
+
 bench-judge: $(STAMP) ## Time 100,000 verdicts
 	@$(BIN)/python bench/bench_judge.py
 
@@ -90,6 +97,14 @@ bench-truth: $(STAMP) ## Error rates over simulated releases, side by side with 
 
 bench-latency: $(STAMP) ## Time from "visible in Prometheus" to "route written", with a real operator, API server and Prometheus
 	@PYTHONPATH=. $(BIN)/python bench/bench_latency.py
+
+MODEL_RUNS ?= 5000
+soak: $(STAMP) ## Random days of a release against its promises, other ones each time (MODEL_RUNS=5000); prints what happened
+	@MODEL_RUNS=$(MODEL_RUNS) $(BIN)/pytest tests/reconcile/test_model.py -q
+
+FUZZ_SPECS ?= 10000
+fuzz: $(STAMP) ## Mutated specs against a real API server, the parser and the operator (FUZZ_SPECS=10000)
+	@FUZZ_SPECS=$(FUZZ_SPECS) $(BIN)/pytest tests/api/test_fuzz.py tests/core/test_any_spec.py tests/core/test_injection.py -q
 
 lock: $(STAMP) ## Lock the requirements anew
 	@for part in operator model-server-runtime model-server dev; do \

@@ -54,9 +54,10 @@ def install(world: World, console: Console, *, in_cluster_images: bool) -> None:
     world.kubectl.run("-n", NAMESPACE, "wait", "--for=condition=Programmed", "gateway/public", "--timeout=110s")
 
 
-def helm(world: World, *arguments: str) -> None:
-    """Run helm against the cluster; raise with its message when it fails."""
+def helm(world: World, *arguments: str) -> str:
+    """Run helm against the cluster and return what it printed; raise with its message when it fails."""
     command = [str(binaries.ensure("helm")), f"--kubeconfig={world.kubectl.kubeconfig}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
         raise RuntimeError(f"helm {arguments[0]}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

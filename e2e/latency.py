@@ -24,7 +24,7 @@ from modelrelease.core.judge import judge
 from modelrelease.core.queries import StageWindow
 
 STEP = timedelta(seconds=0.5)
-LOOK_BACK = timedelta(seconds=60)
+LOOK_BACK = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,5 +105,5 @@ async def _shown(world: World, release: Release, status: ReleaseStatus, *, until
 
 def _breached(release: Release, counts: tuple[StageCounts, ...]) -> bool:
     budget = release.spec.error_budget
-    verdict = judge(release.spec.contract, counts, error_budget=budget, has_baseline=True)
+    verdict = judge(release.contract, counts, error_budget=budget, has_baseline=True)
     return verdict.outcome is Outcome.BREACH

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from modelrelease.api.contract import OnBreach
-from modelrelease.api.parse import Release, parse
+from modelrelease.api.decision import Verb
+from modelrelease.api.parse import Asked, Release, parse
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.revision import Revision
 from modelrelease.api.status import (
@@ -13,6 +15,7 @@ from modelrelease.api.status import (
     PENDING,
     ROLLED_BACK,
     CandidateStatus,
+    DecisionRecord,
     Rejected,
     ReleaseStatus,
     StableStatus,
@@ -64,6 +67,45 @@ def a_body(version: str = "2", **spec: Any) -> dict[str, Any]:
     }
 
 
+def a_contract(name: str = "promise", **spec: Any) -> dict[str, Any]:
+    """Return a ModelContract that says what the contract of ``a_body`` says; *spec* replaces whole fields of it."""
+    return {
+        "apiVersion": "modelrelease.dev/v1alpha1",
+        "kind": "ModelContract",
+        "metadata": {"name": name, "namespace": "fraud", "uid": "u-c", "generation": 1, "resourceVersion": "1"},
+        "spec": {**a_body()["spec"]["contract"], **spec},
+    }
+
+
+def a_body_that_refers(version: str = "2", contract: str = "promise", **spec: Any) -> dict[str, Any]:
+    """Return ``a_body`` with a reference to a ModelContract in place of its contract."""
+    body = a_body(version, contractRef={"name": contract}, **spec)
+    del body["spec"]["contract"]
+    return body
+
+
+def a_decision(
+    decision: str = "Approve", version: str = "2", stage: str | None = None, *, name: str = "radar-1", **spec: Any
+) -> dict[str, Any]:
+    """Return a ReleaseDecision of ana's about a version of ``a_body``; *spec* replaces whole fields of it."""
+    about = {"release": "radar", "revision": revision_of(version).name, "decision": decision}
+    given = {**about, "approvedBy": "ana", "reason": "checked by hand", **({"stage": stage} if stage else {}), **spec}
+    meta = {"name": name, "namespace": "fraud", "uid": f"u-{name}", "resourceVersion": "1"}
+    return {
+        "apiVersion": "modelrelease.dev/v1alpha1",
+        "kind": "ReleaseDecision",
+        "metadata": {**meta, "creationTimestamp": "2026-11-23T11:00:00Z"},
+        "spec": given,
+    }
+
+
+def decided(decision: Verb, stage: str, version: str = "2", **record: Any) -> DecisionRecord:
+    """Return a decision of ana's that was taken up a minute ago."""
+    record = {"name": "radar-1", "uid": "u-1", "time": NOW - timedelta(minutes=1), "reason": "checked", **record}
+    who = {"approved_by": "ana", "revision": revision_of(version).name}
+    return DecisionRecord(decision=decision, stage=stage, **who, **record)
+
+
 def a_release(version: str = "2", **spec: Any) -> Release:
     """Return the parsed release of ``a_body``."""
     release = parse(a_body(version, **spec))
@@ -71,6 +113,7 @@ def a_release(version: str = "2", **spec: Any) -> Release:
     return release
 
 
+@cache
 def revision_of(version: str) -> Revision:
     """Return the revision that ``a_release(version)`` asks for."""
     return a_release(version).desired
@@ -86,8 +129,10 @@ def a_status(
     unavailable: timedelta | None = None,
     metrics_missing: timedelta | None = None,
     rejected: Sequence[str] = (),
+    contract: str | None = None,
+    decisions: Sequence[DecisionRecord] = (),
 ) -> ReleaseStatus:
-    """Return the status of a rollout in *stage*, entered that long ago; revisions are given by version."""
+    """Return the status of a rollout in *stage*, entered that long ago; revisions by version, *contract* by digest."""
     kinds = {
         "shadow": ("shadow", 0, 100),
         "canary-10": ("canary", 10, 0),
@@ -98,7 +143,7 @@ def a_status(
     start = NOW - entered
     trial = None
     if candidate is not None:
-        record = [StageRecord(name=stage, kind=kind, start_time=start)] if kind else []
+        record = [StageRecord(name=stage, kind=kind, contract=contract, start_time=start)] if kind else []
         trial = CandidateStatus(
             revision=revision_of(candidate).name,
             version=candidate,
@@ -116,6 +161,7 @@ def a_status(
         stable=stable
         and StableStatus(revision=revision_of(stable).name, version=stable, weight=100 - weight, since=start),
         candidate=trial,
+        decisions=list(decisions),
         metrics_missing_since=NOW - metrics_missing if metrics_missing is not None else None,
         rejected=[
             Rejected(
@@ -172,6 +218,7 @@ def seen(
     conflict: str | None = None,
     evidence: Evidence | None = None,
     revisions: Sequence[str] = (),
+    asked: Sequence[Asked] = (),
 ) -> Observation:
     """Return what was read this tick; *available* pods are given by version, three each by default."""
     pods = {"1": 3, "2": 3} if available is None else available
@@ -184,6 +231,7 @@ def seen(
         gateway_problem=gateway_problem,
         conflict=conflict,
         evidence=evidence,
+        asked=tuple(asked),
     )
 
 

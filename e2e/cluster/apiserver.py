@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from e2e.cluster import binaries, debian
+from e2e.cluster import audit, binaries, debian
 from e2e.cluster.certificates import make_authority, make_server, make_signing_key
 from e2e.cluster.ports import free_port
 from e2e.cluster.processes import Child
@@ -41,6 +41,7 @@ class ApiServer:
         token: Bearer token of a user in ``system:masters``.
         ca_file: PEM file that verifies the server.
         kubeconfig: File for kubectl and for client libraries.
+        audit_log: What the operator's service account did, as in the cluster.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,7 @@ class ApiServer:
         self.ca_file = self._authority.certificate
         self.kubeconfig = self._folder / "kubeconfig"
         self.kubeconfig.write_text(kubeconfig(self.url, ca_file=self.ca_file, token=self.token))
+        self.audit_log = self._folder / "audit.log"
         self._tokens = self._folder / "tokens.csv"
         self._tokens.write_text(f'{self.token},admin,admin,"system:masters"\n')
 
@@ -140,6 +142,7 @@ class ApiServer:
                 # Nothing here makes the "default" service accounts that this plugin demands of every pod.
                 "--disable-admission-plugins=ServiceAccount",
                 "--shutdown-delay-duration=0s",
+                *audit.flags(self.audit_log),
             ],
             log=self._folder / "kube-apiserver.log",
         )

@@ -41,11 +41,13 @@ class GoModule:
         name: The folder's name.
         programs: Our name of each program, and the name that ``go build`` gives it.
         linker_flags: Beyond ``-s -w``.
+        only_for_tests: Whether a cluster runs without it.
     """
 
     name: str
     programs: Mapping[str, str]
     linker_flags: str = ""
+    only_for_tests: bool = False
 
     @property
     def folder(self) -> Path:
@@ -93,6 +95,9 @@ MODULES = {
         GoModule("envoy-gateway", _same_names("envoy-gateway")),
         GoModule("coredns", _same_names("coredns")),
         GoModule("helm", _same_names("helm")),
+        # What others make of our objects: kstatus itself, and Flux.
+        GoModule("cli-utils", {"kapply": "cmd"}, only_for_tests=True),
+        GoModule("kustomize-controller", _same_names("kustomize-controller"), only_for_tests=True),
     )
 }
 

@@ -42,7 +42,8 @@ def up() -> None:
         _prepare_machine()
         there = _take_over()
         for module in binaries.MODULES.values():
-            binaries.ensure_module(module)
+            if not module.only_for_tests:
+                binaries.ensure_module(module)
         for image in images.SYSTEM:
             images.ensure(image)
         if not there:

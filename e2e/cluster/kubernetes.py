@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster import binaries, network, node, paths
+from e2e.cluster import audit, binaries, network, node, paths
 from e2e.cluster.apiserver import is_ready, kubeconfig
 from e2e.cluster.certificates import KeyPair, make_authority, make_client, make_server, make_signing_key
 from e2e.cluster.progress import ClusterError
@@ -26,6 +26,7 @@ API_URL = f"https://{network.NODE_ADDRESS}:6443"
 NODE_NAME = "node"
 CONTAINERD_SOCKET = paths.STATE / "containerd.sock"
 KUBECONFIG = paths.STATE / "kubeconfig"
+AUDIT_LOG = paths.LOGS / "audit.log"
 PARTS = (
     "etcd",
     "kube-apiserver",
@@ -121,6 +122,7 @@ def start_control_plane() -> None:
         f"--kubelet-client-certificate={credentials.kubelet_client.certificate}",
         f"--kubelet-client-key={credentials.kubelet_client.key}",
         "--kubelet-preferred-address-types=InternalIP",
+        *audit.flags(AUDIT_LOG),
     ])  # fmt: skip
     wait_for_api()
     node.ensure_part("kube-controller-manager", [

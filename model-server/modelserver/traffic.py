@@ -4,7 +4,8 @@ Replay real loan applications at a bounded rate: ``python -m modelserver.traffic
 The applications are the half of the data that no version was trained on, in a shuffled order that is the same every
 time, from the start again when they run out. The sender is open-loop: a request leaves when it is due, whether or not
 earlier ones were answered, as users do; when `--connections` are busy the due request is dropped and counted, never
-queued. It sends only to the given URL, follows no redirect, uses no proxy, and stops by itself.
+queued. Every request without a decision is told with its times, so that somebody can ask what happened then. It sends
+only to the given URL, follows no redirect, uses no proxy, and stops by itself.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import aiohttp
 
@@ -99,9 +101,19 @@ def shuffled_requests() -> list[bytes]:
     return [json.dumps(request).encode() for request in requests]
 
 
-async def replay(plan: Plan, bodies: Sequence[bytes], stop: asyncio.Event, report: Callable[[str], None]) -> Tally:
-    """Send *bodies* in order as planned, report every 5 s, and return the tally of everything."""
-    sender = _Sender(plan, report)
+async def replay(
+    plan: Plan,
+    bodies: Sequence[bytes],
+    stop: asyncio.Event,
+    report: Callable[[str], None],
+    lost: Callable[[str], None] = lambda _: None,
+) -> Tally:
+    """
+    Send *bodies* in order as planned, report every 5 s, and return the tally of everything.
+
+    *lost* is told at once of each request that got no decision: when it was sent, when it was given up, and why.
+    """
+    sender = _Sender(plan, report, lost)
     headers = {"Content-Type": "application/json"} | ({"Host": plan.host} if plan.host else {})
     connector = aiohttp.TCPConnector(limit=plan.connections)
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
@@ -135,39 +147,44 @@ async def _wait_until_due(due: float, stop: asyncio.Event) -> None:
 
 
 class _Sender:
-    def __init__(self, plan: Plan, report: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, report: Callable[[str], None], lost: Callable[[str], None]) -> None:
         self._plan = plan
         self._report = report
+        self._lost = lost
         self.began = self._reported = time.monotonic()
         self.waiting = 0
         self.now = Tally()
         self.total = Tally()
 
     async def send(self, session: aiohttp.ClientSession, body: bytes) -> None:
-        started = time.monotonic()
+        started, sent = time.monotonic(), datetime.now(UTC)
         try:
             async with session.post(self._plan.url, data=body, allow_redirects=False) as response:
                 answer = await response.read()
-            self._count(response.status, answer)
+            self._count(response.status, answer, sent)
             self.now.seconds.append(time.monotonic() - started)
         except (aiohttp.ClientError, TimeoutError) as error:
-            self.now.errors[type(error).__name__] += 1
+            self._fail(type(error).__name__, sent)
         finally:
             self.now.sent += 1
             self.waiting -= 1
 
-    def _count(self, status: int, answer: bytes) -> None:
+    def _count(self, status: int, answer: bytes, sent: datetime) -> None:
         if status != 200:
-            self.now.errors[str(status)] += 1
+            self._fail(str(status), sent)
             return
         try:
             decided = json.loads(answer)
             decision, version = decided["decision"], decided["version"]
         except (ValueError, KeyError, TypeError):
-            self.now.errors["not a decision"] += 1
+            self._fail("not a decision", sent)
             return
         self.now.decisions[decision] += 1
         self.now.versions[version] += 1
+
+    def _fail(self, why: str, sent: datetime) -> None:
+        self.now.errors[why] += 1
+        self._lost(f"lost {sent.isoformat()} {datetime.now(UTC).isoformat()} {why}")
 
     def report_when_due(self) -> None:
         if time.monotonic() - self._reported >= _REPORT_SECONDS:
@@ -195,7 +212,11 @@ async def _replay_until_told(plan: Plan) -> Tally:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return await replay(plan, shuffled_requests(), stop, lambda line: print(line, flush=True))
+    return await replay(plan, shuffled_requests(), stop, _print, _print)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def _parse(arguments: Sequence[str] | None) -> Plan:

@@ -24,6 +24,7 @@ from modelrelease.adapters.errors import AdapterError
 from modelrelease.adapters.kube import KubeCluster, connect
 from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
 from modelrelease.adapters.telemetry import Telemetry, configure_logging
+from modelrelease.clock import Clock
 from modelrelease.config import Settings, complaint
 from modelrelease.election import Elector, LeadershipLost, Terms
 from modelrelease.engine import Engine, Key
@@ -69,11 +70,12 @@ async def operate(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     telemetry = Telemetry(CollectorRegistry())
+    clock = Clock(lambda: datetime.now(UTC), time.monotonic)
     async with await connect() as api:
         identity = f"{os.environ.get('HOSTNAME', 'modelrelease')}_{secrets.token_hex(4)}"
         kube = KubeCluster(
             api,
-            clock=lambda: datetime.now(UTC),
+            clock=clock.now,
             instance=identity,
             seconds_left=lambda: elector.seconds_left,
             event_failed=telemetry.event_failed,
@@ -90,7 +92,7 @@ async def operate(settings: Settings) -> None:
 
         async def tick(key: Key) -> timedelta | None:
             began = time.monotonic()
-            again_in = await reconcile(*key, world, datetime.now(UTC))
+            again_in = await reconcile(*key, world, clock.now(), clock.jumps)
             if again_in is not None:
                 again_in = paced(again_in, timedelta(seconds=time.monotonic() - began))
             if not kube.exists(*key):

@@ -3,6 +3,8 @@ kopf, reduced to an informer: it tells which release may have changed, and nothi
 
     ModelRelease created, spec edited, listed     -> trigger
     ModelRelease deleted                          -> forget
+    ModelContract changed                         -> trigger every release that refers to it
+    ReleaseDecision without an outcome            -> trigger its release
     Deployment, Service, HTTPRoute of a release   -> trigger
 
 Handlers never raise, never patch, and put no finalizer or annotation on anybody's object; a status that we wrote comes
@@ -25,6 +27,7 @@ import structlog
 
 from modelrelease.adapters.errors import AdapterError
 from modelrelease.api.base import GROUP, RELEASE_LABEL, VERSION
+from modelrelease.api.parse import named_contract
 from modelrelease.engine import Key
 
 LOGIN_LIFETIME: Final = timedelta(minutes=10)
@@ -37,6 +40,8 @@ WATCH_CHECK_SECONDS: Final = 1.0
 RESTART_SECONDS: Final = 5.0
 
 _RELEASES: Final = (GROUP, VERSION, "modelreleases")
+_CONTRACTS: Final = (GROUP, VERSION, "modelcontracts")
+_DECISIONS: Final = (GROUP, VERSION, "releasedecisions")
 _CHILDREN: Final = {
     "Deployment": ("apps", "v1", "deployments"),
     "Service": ("", "v1", "services"),
@@ -109,6 +114,7 @@ class Informer:
     problem: str | None = "has not started yet"
     _home: asyncio.AbstractEventLoop | None = None
     _known: dict[Key, tuple[str, int, bool]] = field(default_factory=dict)
+    _contracts: dict[Key, Key] = field(default_factory=dict)  # of each release that refers to one
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -120,7 +126,7 @@ class Informer:
                 continue
             if missing:
                 kinds = ", ".join(sorted(missing))
-                _log.error("kinds are not installed: no traffic can be moved until they are", kinds=kinds)
+                _log.error("kinds are not installed: what needs them waits until they are", kinds=kinds)
             await self._watch_until_changed(missing)
 
     async def _missing(self) -> frozenset[str] | None:
@@ -161,6 +167,10 @@ class Informer:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(login)
         kopf.on.event(*_RELEASES, registry=registry)(self.on_release)
+        if "ModelContract" not in missing:
+            kopf.on.event(*_CONTRACTS, registry=registry)(self.on_contract)
+        if "ReleaseDecision" not in missing:
+            kopf.on.event(*_DECISIONS, registry=registry)(self.on_decision)
         for kind, resource in _CHILDREN.items():
             if kind not in missing:
                 kopf.on.event(*resource, registry=registry)(self.on_child)
@@ -176,11 +186,30 @@ class Informer:
             # A namesake may have been made already, and its events may have come first.
             if known is None or known[0] == meta["uid"]:
                 self._known.pop(key, None)
+                self._contracts.pop(key, None)
                 self._at_home(self.forget, key)
             return
         self._known[key] = state
+        if contract := named_contract(event["object"]):
+            self._contracts[key] = (key[0], contract)
+        else:
+            self._contracts.pop(key, None)
         if event["type"] != "MODIFIED" or state != known:
             self._at_home(self.trigger, key)
+
+    async def on_contract(self, event: kopf.RawEvent, **_: object) -> None:
+        """Trigger every release that refers to a contract; one that is not known yet comes by its own event."""
+        meta: Mapping[str, Any] = event["object"]["metadata"]
+        contract = (meta["namespace"], meta["name"])
+        for release, named in self._contracts.items():
+            if named == contract:
+                self._at_home(self.trigger, release)
+
+    async def on_decision(self, event: kopf.RawEvent, **_: object) -> None:
+        """Trigger the release that a decision is about, until it is answered."""
+        body: Mapping[str, Any] = event["object"]
+        if event["type"] != "DELETED" and not (body.get("status") or {}).get("outcome"):
+            self._at_home(self.trigger, (body["metadata"]["namespace"], body["spec"]["release"]))
 
     async def on_child(self, event: kopf.RawEvent, **_: object) -> None:
         """Trigger the release that an object is labelled with; one that has lost its label arrives as deleted."""

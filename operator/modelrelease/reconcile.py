@@ -7,25 +7,40 @@ follows it. A crash between any two lines is repaired by the next tick, because 
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
-from modelrelease.adapters.errors import AdapterError, Conflict, Overtaken, Refused
+from modelrelease.adapters.errors import AdapterError, Conflict, Forbidden, Overtaken, Refused
 from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest
 from modelrelease.adapters.kube import Children
-from modelrelease.api.parse import InvalidSpec, Release, parse
+from modelrelease.api.decision import DecisionOutcome, DecisionStatus
+from modelrelease.api.parse import Asked, InvalidSpec, Release, named_contract, parse, parse_decision
 from modelrelease.api.release import StageKind
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.announce import Announcement, announce
 from modelrelease.core.attention import look_again
 from modelrelease.core.counts import Evidence, MetricsUnavailable
-from modelrelease.core.decide import Cancel, Decision, RollBack, Situation, Start, decide, refuse
+from modelrelease.core.decide import (
+    Cancel,
+    Decision,
+    RollBack,
+    Situation,
+    Start,
+    decide,
+    on_trial,
+    refuse,
+    under_another_contract,
+)
+from modelrelease.core.dossier import Dossier, dossier, lost, named
+from modelrelease.core.elapsed import Jump
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
-from modelrelease.core.plan import Manifest, Plan, on_trial, plan, traffic_of
+from modelrelease.core.plan import Manifest, Plan, object_name, owner_reference, plan, traffic_of
 from modelrelease.core.queries import StageWindow
+from modelrelease.core.rulings import Ruling, orphaned, take_up, take_up_rollbacks
 from modelrelease.core.transition import transition, transition_invalid
 from modelrelease.core.verdict import Finding
 
@@ -41,6 +56,21 @@ class Kube(Protocol):
 
     async def get_release(self, namespace: str, name: str) -> dict[str, Any] | None:
         """Read a ModelRelease from the API server, not from a cache."""
+
+    async def get_contract(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Read a ModelContract from the API server, not from a cache."""
+
+    async def open_decisions(self, namespace: str, release: str) -> list[dict[str, Any]]:
+        """Read the ReleaseDecisions about a release that have no outcome yet."""
+
+    async def write_outcome(self, decision: dict[str, Any], status: dict[str, Any]) -> None:
+        """Write the status of a ReleaseDecision; one that is gone is fine."""
+
+    async def keep(self, dossier: Manifest) -> None:
+        """Create a ConfigMap that is never changed; one of its name that exists is it."""
+
+    async def drop(self, namespace: str, name: str, uid: str) -> None:
+        """Delete the very ConfigMap that was seen; one that is absent is fine."""
 
     async def read_children(self, namespace: str, name: str, uid: str, revisions: Iterable[str]) -> Children:
         """Read everything that belongs to a release, and whether the names of *revisions* are free or its own."""
@@ -58,7 +88,7 @@ class Kube(Protocol):
         """Make an object what *manifest* says; return whether anything had to be written."""
 
     async def delete(self, manifest: Manifest) -> None:
-        """Delete an object; one that is absent is fine."""
+        """Delete an object; one that is absent is fine, one that has another owner raises Conflict and stays."""
 
     async def emit(self, body: dict[str, Any], announcement: Announcement) -> None:
         """Write an Event about the release; a failure is not the release's."""
@@ -100,31 +130,47 @@ class World:
     scrape_interval: timedelta
 
 
-async def reconcile(namespace: str, name: str, world: World, now: datetime) -> timedelta | None:
+async def reconcile(
+    namespace: str, name: str, world: World, now: datetime, jumps: tuple[Jump, ...] = ()
+) -> timedelta | None:
     """
     Bring one release a step further, and return when to look again; None when only a change can matter.
+
+    *jumps* are those of the clock that *now* was read from.
 
     Raises:
         AdapterError: The cluster could not be read or written; nothing is lost, the next tick starts anew.
     """
     body = await world.kube.get_release(namespace, name)
-    if body is None or body["metadata"].get("deletionTimestamp"):
+    if body is None:
+        await _answer_orphans(namespace, name, world, now)
+        return None
+    if body["metadata"].get("deletionTimestamp"):
         return None
     moment, now = now, now.replace(microsecond=0)  # status holds whole seconds; evidence is as fresh as can be
     before = ReleaseStatus.model_validate(body.get("status") or {})
-    release = parse(body)
+    contract, decided = await asyncio.gather(_contract(body, world), _decided(body, world))
+    release = parse(body, contract)
     if isinstance(release, InvalidSpec):
-        return await _refuse(release, body, before, world, now)
+        return await _refuse(release, body, before, decided, world, now)
 
-    seen = await _observe(release, before, world, moment)
-    situation = Situation(release, before, seen, evaluate(release, before, seen.evidence), now)
+    seen = await _observe(release, before, decided, world, moment)
+    found = evaluate(release, before, seen.evidence)
+    situation, rulings = take_up(Situation(release, before, seen, found, now, jumps))
     decision = decide(situation)
-    after = transition(situation, decision)
+    left = dossier(situation, decision)
+    after = transition(situation, decision, left.name if left else None)
     world.log.decided(release, before.stage, decision)
+    if left and not isinstance(decision, RollBack) and (failure := await _tried(world.kube.keep(left.manifest))):
+        # A gate is passed only when what it was passed on is kept; users lose nothing by waiting.
+        await _complain(body, failure, world)
+        raise failure
     body = await _record(body, before, after, world)
     planned = plan(release, after, seen, now, drain=world.drain)
     failure = await _apply(release, planned, world, route_only=_returns_users(before, decision))
+    failure = await _file(release, after, left if isinstance(decision, RollBack) else None, seen, world) or failure
     await _say(body, before, after, world, situation.finding)
+    await _answer(body, decided, rulings, world, now)
     if failure:
         await _complain(body, failure, world)
         raise failure
@@ -132,16 +178,23 @@ async def reconcile(namespace: str, name: str, world: World, now: datetime) -> t
 
 
 async def _refuse(
-    invalid: InvalidSpec, body: dict[str, Any], before: ReleaseStatus, world: World, now: datetime
+    invalid: InvalidSpec,
+    body: dict[str, Any],
+    before: ReleaseStatus,
+    decided: Sequence[dict[str, Any]],
+    world: World,
+    now: datetime,
 ) -> timedelta | None:
     """Record that the spec cannot be carried out; users stay, or come back, to where status has promised them."""
-    decision = refuse(invalid)
+    recorded, rulings = take_up_rollbacks(_asked(decided), before, invalid, now)
+    decision = refuse(invalid, recorded)
     children = await _children(invalid, before, world)
-    after = transition_invalid(before, invalid, decision, children.workloads if children else {}, now)
+    after = transition_invalid(recorded, invalid, decision, children.workloads if children else {}, now)
     world.log.decided(invalid, before.stage, decision)
     body = await _record(body, before, after, world)
     failure = await _reroute(invalid, children.route if children else None, after, world)
     await _say(body, before, after, world)
+    await _answer(body, decided, rulings, world, now)
     if failure:
         await _complain(body, failure, world)
         raise failure
@@ -158,7 +211,29 @@ async def _children(invalid: InvalidSpec, status: ReleaseStatus, world: World) -
     return await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ())
 
 
-async def _observe(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Observation:
+async def _contract(body: dict[str, Any], world: World) -> dict[str, Any] | None:
+    """Read the contract that the release refers to; None when it refers to none, or when that does not exist."""
+    name = named_contract(body)
+    return await world.kube.get_contract(body["metadata"]["namespace"], name) if name else None
+
+
+async def _decided(body: dict[str, Any], world: World) -> list[dict[str, Any]]:
+    """Read what people decided; when that fails, they wait for the next tick, and nothing else waits for them."""
+    meta = body["metadata"]
+    try:
+        return await world.kube.open_decisions(meta["namespace"], meta["name"])
+    except AdapterError as error:
+        await _complain(body, error, world)
+        return []
+
+
+def _asked(decided: Iterable[dict[str, Any]]) -> tuple[Asked, ...]:
+    return tuple(parse_decision(body) for body in decided)
+
+
+async def _observe(
+    release: Release, status: ReleaseStatus, decided: Iterable[dict[str, Any]], world: World, moment: datetime
+) -> Observation:
     parts = (status.stable, status.candidate)
     names = {release.desired.name, *(part.revision for part in parts if part)}
     children = await world.kube.read_children(release.namespace, release.name, release.uid, names)
@@ -172,6 +247,8 @@ async def _observe(release: Release, status: ReleaseStatus, world: World, moment
         conflict=children.conflict,
         evidence=await _evidence(release, status, world, moment),
         history=await _history(release, status, children, world, moment),
+        asked=_asked(decided),
+        dossiers=children.dossiers,
     )
 
 
@@ -184,21 +261,23 @@ async def _gateway_problem(release: Release, status: ReleaseStatus, world: World
     classes: dict[str, dict[str, Any] | None] = {}
     for parent in release.spec.traffic.gateway_api.parent_refs:
         key = (parent.namespace or release.namespace, parent.name)
-        gateways[key] = await world.kube.get_gateway(*key)
-        class_name = ((gateways[key] or {}).get("spec") or {}).get("gatewayClassName")
-        if class_name and class_name not in classes:
-            classes[class_name] = await world.kube.get_gateway_class(class_name)
+        # Nobody has to let us look: then the route's own status tells.
+        with suppress(Forbidden):
+            gateways[key] = await world.kube.get_gateway(*key)
+            class_name = ((gateways[key] or {}).get("spec") or {}).get("gatewayClassName")
+            if class_name and class_name not in classes:
+                classes[class_name] = await world.kube.get_gateway_class(class_name)
     shadows = any(stage.kind is StageKind.SHADOW for stage in release.spec.plan_stages)
     return gateway_problem(release, gateways, classes, needs_mirror=shadows and status.stable is not None)
 
 
 async def _evidence(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Evidence | None:
     trial = on_trial(status)
-    if trial is None or trial.current_stage is None:
+    if trial is None or trial.current_stage is None or under_another_contract(trial.current_stage, release):
         return None
     windows = [
         StageWindow(stage.name, stage.kind, stage.start_time, stage.end_time or moment, stage.percent)
-        for stage in trial.stages
+        for stage in trial.evidence_stages
     ]
     return await _read(release, windows, status, trial.revision, world, EVIDENCE_LIMIT)
 
@@ -260,7 +339,22 @@ async def _apply(release: Release, planned: Plan, world: World, *, route_only: b
         return failures[0] if failures else None
     for revision in planned.prune:
         for manifest in _objects_of(release, revision):
-            failures += [failure] if (failure := await _tried(world.kube.delete(manifest))) else []
+            failure = await _tried(world.kube.delete(manifest))
+            # What somebody else has made his own is no business of ours any more; what is ours still is tried again.
+            foreign = isinstance(failure, Conflict) and not isinstance(failure, Overtaken)
+            failures += [failure] if failure and not foreign else []
+    return failures[0] if failures else None
+
+
+async def _file(
+    release: Release, after: ReleaseStatus, left: Dossier | None, seen: Observation, world: World
+) -> AdapterError | None:
+    """Keep the dossier of a rollback, now that users are back; drop those that nothing refers to any more."""
+    it = left or lost(release, after, seen.dossiers)
+    writes = [world.kube.keep(it.manifest)] if it else []
+    unnamed = sorted(seen.dossiers.keys() - named(after))
+    writes += [world.kube.drop(release.namespace, name, seen.dossiers[name]) for name in unnamed]
+    failures = [failure for write in writes if (failure := await _tried(write))]
     return failures[0] if failures else None
 
 
@@ -289,7 +383,11 @@ async def _tried(write: Awaitable[object]) -> AdapterError | None:
 
 
 def _objects_of(release: Release, revision: str) -> list[Manifest]:
-    metadata = {"name": f"{release.name}-{revision}", "namespace": release.namespace}
+    metadata = {
+        "name": object_name(release.name, revision),
+        "namespace": release.namespace,
+        "ownerReferences": [owner_reference(release)],
+    }
     kinds = [("apps/v1", "Deployment"), ("v1", "Service"), ("apps/v1", "ControllerRevision")]
     return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
 
@@ -299,6 +397,33 @@ async def _say(
 ) -> None:
     for announcement in announce(before, after, finding):
         await world.kube.emit(body, announcement)
+
+
+async def _answer(
+    body: dict[str, Any],
+    decided: Iterable[dict[str, Any]],
+    rulings: Iterable[Ruling],
+    world: World,
+    now: datetime,
+) -> None:
+    """Write into each decision what became of it; the release tells of those that were not applied."""
+    bodies = {one["metadata"]["uid"]: one for one in decided}
+    for ruling in rulings:
+        if ruling.outcome is not DecisionOutcome.APPLIED:
+            message = f"ReleaseDecision {ruling.asked.name}: {ruling.message}"
+            await world.kube.emit(body, Announcement("Warning", f"Decision{ruling.outcome}", message))
+        await world.kube.write_outcome(bodies[ruling.asked.uid], _outcome(ruling, now))
+
+
+async def _answer_orphans(namespace: str, name: str, world: World, now: datetime) -> None:
+    """Answer the decisions about a release that does not exist."""
+    decided = await world.kube.open_decisions(namespace, name)
+    for body, ruling in zip(decided, orphaned(_asked(decided), namespace, name), strict=True):
+        await world.kube.write_outcome(body, _outcome(ruling, now))
+
+
+def _outcome(ruling: Ruling, now: datetime) -> dict[str, Any]:
+    return DecisionStatus(outcome=ruling.outcome, message=ruling.message, time=now).as_json()
 
 
 async def _complain(body: dict[str, Any], failure: AdapterError, world: World) -> None:

@@ -262,6 +262,10 @@ class TestGateways:
         if missing:
             assert f"GatewayClass envoy of Gateway fraud/public does not list {missing} " in problem.message
 
+    def test_a_gateway_that_may_not_be_read_is_unknown_not_absent(self):
+        """Then the route's own status tells."""
+        assert self.problem(gateways={}) is None
+
     def test_without_a_shadow_nothing_is_needed(self):
         """A class that cannot mirror is good enough for canaries."""
         assert self.problem(features=[{"name": "HTTPRouteHostRewrite"}], needs_mirror=False) is None

@@ -8,14 +8,19 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
-from modelrelease.adapters.errors import Conflict, NotFound, Refused, UnknownKind, Unreachable
+from modelrelease.adapters.errors import Conflict, Forbidden, NotFound, Refused, UnknownKind, Unreachable
 from modelrelease.adapters.gateway import route_manifest
 from modelrelease.adapters.kube import KubeCluster
-from modelrelease.api.parse import Release, parse
+from modelrelease.api.decision import DecisionSpec
+from modelrelease.api.parse import Release, parse, parse_decision
+from modelrelease.api.reasons import Reason
 from modelrelease.core.announce import Announcement
+from modelrelease.core.decide import RollBack
+from modelrelease.core.dossier import dossier
 from modelrelease.core.observation import Observation
 from modelrelease.core.plan import Traffic, plan
-from tests.builders import NOW, a_body, a_status
+from modelrelease.reconcile import _objects_of
+from tests.builders import NOW, a_body, a_contract, a_decision, a_situation, a_status
 
 pytestmark = pytest.mark.apiserver
 
@@ -55,6 +60,71 @@ def _manifests(body, replicas=1):
 
 def _route(body, **traffic):
     return route_manifest(_parsed(body), Traffic(**traffic))
+
+
+def _stored(namespace, body):
+    """Return *body* as somebody would create it in *namespace*."""
+    return {**body, "metadata": {"name": body["metadata"]["name"], "namespace": namespace}}
+
+
+class TestDecisions:
+    async def test_what_is_not_answered_yet(self, kube, cluster, namespace):
+        """Only decisions about this release, and each once."""
+        cluster.create(
+            *(_stored(namespace, a_decision("Rollback", name=name)) for name in ("radar-1", "radar-2")),
+            _stored(namespace, a_decision("Rollback", name="loans-1", release="loans")),
+        )
+        found = await kube.open_decisions(namespace, "radar")
+        assert [item["metadata"]["name"] for item in found] == ["radar-1", "radar-2"]
+        assert isinstance(parse_decision(found[0]).spec, DecisionSpec)
+        await kube.write_outcome(found[0], {"outcome": "Applied", "message": "done", "time": "2026-11-23T12:00:00Z"})
+        assert [item["metadata"]["name"] for item in await kube.open_decisions(namespace, "radar")] == ["radar-2"]
+        assert cluster.get("mdec", namespace, "radar-1")["status"]["outcome"] == "Applied"
+
+    async def test_an_answer_is_written_once(self, kube, cluster, namespace):
+        """Two operators cannot both answer; a decision that is gone needs no answer."""
+        cluster.create(_stored(namespace, a_decision("Rollback")))
+        (found,) = await kube.open_decisions(namespace, "radar")
+        await kube.write_outcome(found, {"outcome": "Applied"})
+        with pytest.raises(Conflict):
+            await kube.write_outcome(found, {"outcome": "Stale"})
+        cluster.kubectl("delete", "mdec", "-n", namespace, "radar-1")
+        await kube.write_outcome(found, {"outcome": "Stale"})
+
+    async def test_a_contract(self, kube, cluster, namespace):
+        """As it was written, or None."""
+        assert await kube.get_contract(namespace, "promise") is None
+        cluster.create(_stored(namespace, a_contract()))
+        assert (await kube.get_contract(namespace, "promise"))["spec"] == a_contract()["spec"]
+
+
+class TestDossiers:
+    async def test_kept_once_and_never_changed(self, kube, cluster, body, namespace):
+        """Immutable, owned by the release, found by name and uid without its content, and deleted only if seen."""
+        release, status = _parsed(body), a_status()
+        left = dossier(a_situation(status, release=release), RollBack(Reason.CONTRACT_BREACHED, "broken"))
+        await kube.keep(left.manifest)
+        await kube.keep(left.manifest)
+        stored = cluster.get("configmap", namespace, left.name)
+        assert stored["immutable"] is True
+        assert json.loads(stored["data"]["gate.json"])["stage"] == "canary-10"
+        children = await kube.read_children(namespace, "radar", release.uid)
+        assert children.dossiers == {left.name: stored["metadata"]["uid"]}
+        await kube.drop(namespace, left.name, "another-uid")
+        assert cluster.names("configmap", namespace) >= {f"configmap/{left.name}"}
+        await kube.drop(namespace, left.name, children.dossiers[left.name])
+        await kube.drop(namespace, left.name, children.dossiers[left.name])
+        assert f"configmap/{left.name}" not in cluster.names("configmap", namespace)
+
+    async def test_other_config_maps_are_not_looked_at(self, kube, cluster, body, namespace):
+        """Neither one without our label, nor one that pretends."""
+        labels = {"modelrelease.dev/release": "radar", "modelrelease.dev/dossier": "gate"}
+        kind = {"apiVersion": "v1", "kind": "ConfigMap"}
+        cluster.create(
+            {**kind, "metadata": {"name": "a", "namespace": namespace}},
+            {**kind, "metadata": {"name": "b", "namespace": namespace, "labels": labels}},
+        )
+        assert (await kube.read_children(namespace, "radar", body["metadata"]["uid"])).dossiers == {}
 
 
 class TestReading:
@@ -195,8 +265,17 @@ class TestConflicts:
         """An object without our label stays."""
         meta = {"name": "radar-abc", "namespace": namespace}
         cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 1}]}})
-        with pytest.raises(Conflict, match="is not of a release"):
+        with pytest.raises(Conflict, match="is not of this release"):
             await kube.delete({"apiVersion": "v1", "kind": "Service", "metadata": meta})
+        assert "service/radar-abc" in cluster.names("service", namespace)
+
+    async def test_what_goes_with_a_revision_is_never_somebody_elses(self, kube, cluster, body, namespace):
+        """A label of ours on an object of others does not make it ours: the owner counts."""
+        [service] = [item for item in _objects_of(_parsed(body), "abc") if item["kind"] == "Service"]
+        meta = {"name": "radar-abc", "namespace": namespace, "labels": {"modelrelease.dev/release": "radar"}}
+        cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 1}]}})
+        with pytest.raises(Conflict, match="is not of this release"):
+            await kube.delete(service)
         assert "service/radar-abc" in cluster.names("service", namespace)
 
 
@@ -407,7 +486,7 @@ class TestFailures:
         ("status", "error"),
         [
             pytest.param(401, Refused, id="unauthorized"),
-            pytest.param(403, Refused, id="forbidden"),
+            pytest.param(403, Forbidden, id="forbidden"),
             pytest.param(410, Unreachable, id="expired"),
             pytest.param(429, Unreachable, id="too many requests, again and again"),
             pytest.param(500, Unreachable, id="internal error"),

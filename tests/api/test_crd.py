@@ -18,6 +18,7 @@ from tests.api.specs import GOOD
 from tests.apiserver import Cluster
 
 FILE = "modelrelease.dev_modelreleases.yaml"
+KINDS = ("ModelRelease", "ModelContract", "ReleaseDecision")
 CHART = paths.REPOSITORY / "charts" / "modelrelease-operator" / "crds"
 
 
@@ -27,6 +28,15 @@ def test_the_committed_copies_are_the_generated_ones():
 
     assert text == (paths.REPOSITORY / "crds" / FILE).read_text()
     assert text == (CHART / FILE).read_text()
+    for folder in (paths.REPOSITORY / "crds", CHART):
+        assert rendered() == {file.name: file.read_text() for file in folder.iterdir()}
+
+
+def test_no_category_is_the_name_of_a_kind():
+    """``kubectl get modelrelease NAME`` would mean all kinds of that category, and be refused."""
+    names = [yaml.safe_load(text)["spec"]["names"] for text in rendered().values()]
+    of_kinds = {word for it in names for word in (it["singular"], it["plural"], *it["shortNames"])}
+    assert of_kinds.isdisjoint({category for it in names for category in it["categories"]})
 
 
 def test_check_shows_the_difference_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -62,9 +72,10 @@ def test_only_the_status_has_a_default():
     assert defaults == [{"observedGeneration": -1}]
 
 
-def test_every_field_of_the_spec_says_what_it_is():
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_of_the_spec_says_what_it_is(kind: str):
     """``kubectl explain`` answers for every field that users write."""
-    spec = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
     silent = [name for part in _parts(spec) for name, field in _own(part).items() if not field.get("description")]
 
@@ -196,6 +207,17 @@ FINDING = {
     "baselineCounts": {"events": "150", "of": "930"},
     "candidateCounts": {"events": "412", "of": "930"},
 }
+DECISION = {
+    "name": "radar-x7k2p",
+    "uid": "0b2d",
+    "decision": "Approve",
+    "revision": "7f3c9b1",
+    "stage": "shadow",
+    "approvedBy": "ana@example.com",
+    "reason": "checked by hand",
+    "despite": "BreachHeld",
+    "time": TIME,
+}
 FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
     {
         "observedGeneration": 3,
@@ -207,7 +229,14 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
             "replicas": 3,
             "unavailableSince": TIME,
             "stages": [
-                {"name": "shadow", "kind": "shadow", "startTime": TIME, "endTime": TIME},
+                {
+                    "name": "shadow",
+                    "kind": "shadow",
+                    "startTime": TIME,
+                    "endTime": TIME,
+                    "contract": "868243682a2f",
+                    "evidence": "radar-7f3c9b1-shadow-0123abcd",
+                },
                 {"name": "canary-5", "kind": "canary", "startTime": TIME},
             ],
         },
@@ -217,6 +246,7 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
             "reason": "ContractBreached",
             "message": "clause steady is broken in 1 of 10 slices",
             "worst": "block-rate country=FR +41% (limit 5%)",
+            "contract": "868243682a2f",
             "evaluatedAt": TIME,
             "clauses": [
                 {
@@ -232,6 +262,17 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
                 }
             ],
         },
+        "suggestion": {
+            "stage": "canary-5",
+            "action": "Advance",
+            "to": "canary-50",
+            "message": "every clause holds",
+            "since": TIME,
+        },
+        "followed": [
+            {"stage": "shadow", "inARow": 5, "followed": 7, "overruled": 1, "automationEarned": True},
+        ],
+        "decisions": [DECISION],
         "metricsMissingSince": TIME,
         "rejected": [
             {
@@ -252,6 +293,9 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
                 "outcome": "RolledBack",
                 "reason": "ContractBreached",
                 "message": "broken",
+                "lineage": {"code": "git@4be1c0d", "data": "s3://datasets/radar", "run": "mlflow:/8812"},
+                "decisions": [DECISION],
+                "evidence": ["radar-7f3c9b1-shadow-0123abcd"],
                 "startTime": TIME,
                 "endTime": TIME,
             }

@@ -18,20 +18,22 @@ ALL = "get list watch create patch delete"
 
 IN_NAMESPACES = {
     ("modelrelease.dev", "modelreleases"): "get list watch",
+    ("modelrelease.dev", "modelcontracts"): "get list watch",
     ("modelrelease.dev", "modelreleases/status"): "patch",
+    ("modelrelease.dev", "releasedecisions"): "list watch",
+    ("modelrelease.dev", "releasedecisions/status"): "patch",
     ("apps", "deployments"): ALL,
     ("apps", "controllerrevisions"): "get list create delete",
     ("", "services"): ALL,
-    ("gateway.networking.k8s.io", "httproutes"): ALL,
+    ("", "configmaps"): "list create delete",
+    ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch",
     ("events.k8s.io", "events"): "create",
-}
-EVERYWHERE = {
     ("gateway.networking.k8s.io", "gateways"): "get",
-    ("gateway.networking.k8s.io", "gatewayclasses"): "get",
 }
+EVERYWHERE = {("gateway.networking.k8s.io", "gatewayclasses"): "get"}
 VARIANTS = {
     "default": [],
-    "two namespaces": ["watchNamespaces={fraud,loans}"],
+    "two namespaces": ["watchNamespaces={fraud,loans}", "gatewayNamespaces={public}"],
     "a guarded Prometheus": ["prometheus.tokenSecret.name=token", "prometheus.caConfigMap.name=authorities"],
     "everything": [
         "image.repository=registry.example.com/modelrelease-operator",
@@ -87,8 +89,8 @@ def test_rights_in_all_namespaces(rendered: Rendered):
 
 
 def test_rights_in_some_namespaces(rendered: Rendered):
-    """A Role in each namespace; beyond them Gateways and their classes can be read, and nothing else."""
-    objects = rendered("watchNamespaces={fraud,loans}")
+    """A Role in each namespace; beyond them classes of Gateways can be read, Gateways where that is allowed."""
+    objects = rendered("watchNamespaces={fraud,loans}", "gatewayNamespaces={public}")
 
     assert _rights(objects[f"ClusterRole {NAME}"]) == EVERYWHERE
     for namespace in ("fraud", "loans"):
@@ -96,6 +98,9 @@ def test_rights_in_some_namespaces(rendered: Rendered):
         binding = objects[f"RoleBinding {namespace}/{NAME}"]
         assert binding["roleRef"]["name"] == NAME
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": NAME, "namespace": "system"}]
+    gateways = {("gateway.networking.k8s.io", "gateways"): "get"}
+    assert _rights(objects[f"Role public/{NAME}-gateways"]) == gateways
+    assert objects[f"RoleBinding public/{NAME}-gateways"]["roleRef"]["name"] == f"{NAME}-gateways"
     assert _environment(objects)["MODELRELEASE_WATCH_NAMESPACES"] == "fraud,loans"
 
 
@@ -235,7 +240,7 @@ def test_bad_values_are_refused(helm: Helm, values: list[str], says: str):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_api_server_takes_it(rendered: Rendered, cluster: Cluster, variant: str):
     """Every rendered object passes strict validation."""
-    for name in ("system", "fraud", "loans"):
+    for name in ("system", "fraud", "loans", "public"):
         cluster.kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     objects = rendered(*VARIANTS[variant])
 
@@ -251,7 +256,7 @@ def test_the_api_server_takes_it(rendered: Rendered, cluster: Cluster, variant: 
 @pytest.mark.parametrize("variant", ["default", "two namespaces"])
 def test_the_operator_may_what_it_does(rendered: Rendered, cluster: Cluster, variant: str):
     """The API server itself says yes to each right where it is needed, and no to what was not asked for."""
-    for name in ("system", "fraud", "loans"):
+    for name in ("system", "fraud", "loans", "public"):
         cluster.kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     objects = rendered(*VARIANTS[variant])
     rbac = [body for title, body in objects.items() if title.split()[0].endswith(("Role", "Binding"))]
@@ -264,7 +269,9 @@ def test_the_operator_may_what_it_does(rendered: Rendered, cluster: Cluster, var
         for verb in ("get", "update"):
             assert _allowed(cluster, "system", "coordination.k8s.io", "leases", verb, NAME)
             assert not _allowed(cluster, "system", "coordination.k8s.io", "leases", verb, "of-somebody-else")
-        assert _allowed(cluster, "elsewhere", "gateway.networking.k8s.io", "gateways", "get")
+        assert _allowed(cluster, "public", "gateway.networking.k8s.io", "gateways", "get")
+        elsewhere = _allowed(cluster, "elsewhere", "gateway.networking.k8s.io", "gateways", "get")
+        assert elsewhere is (variant == "default")
         assert _allowed(cluster, "other", "modelrelease.dev", "modelreleases", "list") is (variant == "default")
         for group, resource, verb in [
             ("modelrelease.dev", "modelreleases", "patch"),

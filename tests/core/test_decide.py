@@ -1,14 +1,18 @@
 """Every row of the decision table, by name; then what must hold whatever the situation."""
 
+from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelrelease.api.contract import OnBreach
-from modelrelease.api.parse import InvalidSpec, parse
+from modelrelease.api.decision import Verb
+from modelrelease.api.parse import InvalidSpec, Release, parse
 from modelrelease.api.reasons import Outcome, Reason
+from modelrelease.api.status import DecisionRecord
 from modelrelease.core.decide import (
     TABLE,
     Advance,
@@ -17,10 +21,12 @@ from modelrelease.core.decide import (
     Decision,
     Hold,
     Prepare,
+    Rejudge,
     RollBack,
     Situation,
     Start,
     decide,
+    needs_approval,
     refuse,
 )
 from modelrelease.core.observation import GatewayProblem
@@ -33,6 +39,7 @@ from tests.builders import (
     a_situation,
     a_status,
     a_verdict,
+    decided,
     revision_of,
     seen,
 )
@@ -62,8 +69,204 @@ def _on(policy: str, **analysis: str) -> object:
     return a_release(analysis={policy: analysis.pop("to"), **analysis})
 
 
+def _with_approval(stage: str, approval: str) -> list[dict[str, object]]:
+    return [{**it, "approval": approval} if it["name"] == stage else it for it in a_body()["spec"]["stages"]]
+
+
 CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     # row, case, situation, decision
+    (
+        "a rollback is asked for",
+        "before anything else is looked at",
+        a_situation(a_status(decisions=[decided(Verb.ROLLBACK, "canary-10")]), release=a_release(suspend=True)),
+        (RollBack, Reason.REQUESTED),
+    ),
+    (
+        "a rollback is asked for",
+        "of a candidate without any traffic",
+        a_situation(a_status("Pending", decisions=[decided(Verb.ROLLBACK, "Pending")])),
+        (RollBack, Reason.REQUESTED),
+    ),
+    (
+        "a rollback is asked for",
+        "although the spec asks for another revision already",
+        a_situation(a_status(decisions=[decided(Verb.ROLLBACK, "canary-10")]), release=a_release("3")),
+        (RollBack, Reason.REQUESTED),
+    ),
+    (
+        "passed: the next stage",
+        "a rollback of another revision was asked for",
+        a_situation(a_status(decisions=[decided(Verb.ROLLBACK, "canary-10", version="3")])),
+        (Advance, "canary-50"),
+    ),
+    (
+        "a person promoted it",
+        "without metrics",
+        a_situation(a_status(decisions=[decided(Verb.PROMOTE, "canary-10")]), NO_METRICS),
+        (Advance, "full"),
+    ),
+    (
+        "a person promoted it",
+        "in spite of a held breach",
+        a_situation(
+            a_status(decisions=[decided(Verb.PROMOTE, "canary-10")]), a_verdict(BREACH, on_breach=OnBreach.HOLD)
+        ),
+        (Advance, "full"),
+    ),
+    (
+        "a person promoted it",
+        "a small shadow grows before users meet it",
+        a_situation(a_status("shadow", decisions=[decided(Verb.PROMOTE, "shadow")]), a_verdict(INCONCLUSIVE)),
+        (Prepare, 3),
+    ),
+    (
+        "a person promoted it",
+        "before its first stage",
+        a_situation(a_status("Pending", replicas=3, decisions=[decided(Verb.PROMOTE, "Pending")])),
+        (Advance, "full"),
+    ),
+    (
+        "a person promoted it",
+        "whatever the contract has come to say",
+        a_situation(
+            a_status(contract="another", decisions=[decided(Verb.PROMOTE, "canary-10")]),
+            finding=a_verdict(INCONCLUSIVE),
+        ),
+        (Advance, "full"),
+    ),
+    (
+        "a person promoted it",
+        "in full it completes",
+        a_situation(a_status("full", decisions=[decided(Verb.PROMOTE, "full")]), a_verdict(INCONCLUSIVE)),
+        (Complete,),
+    ),
+    (
+        "a person promoted it",
+        "a first release too",
+        a_situation(a_status("full", stable=None, decisions=[decided(Verb.PROMOTE, "full")]), a_verdict(BREACH)),
+        (Complete,),
+    ),
+    (
+        "the contract is breached",
+        "a promotion skips what is to be proved, not what is",
+        a_situation(a_status(decisions=[decided(Verb.PROMOTE, "canary-10")]), a_verdict(BREACH)),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
+        "the gate is inconclusive",
+        "a promotion in an earlier stage was for that one",
+        a_situation(a_status(decisions=[decided(Verb.PROMOTE, "shadow")]), a_verdict(INCONCLUSIVE)),
+        (Hold, Reason.LOW_TRAFFIC, False),
+    ),
+    (
+        "passed, but not approved",
+        "the mode is Manual",
+        a_situation(release=a_release(approval={"mode": "Manual"})),
+        (Hold, Reason.AWAITING_APPROVAL, False),
+    ),
+    (
+        "passed, but not approved",
+        "the mode is Suggest, and the last stage is no exception",
+        a_situation(a_status("full", entered=5 * HOUR), release=a_release(approval={"mode": "Suggest"})),
+        (Hold, Reason.AWAITING_APPROVAL, False),
+    ),
+    (
+        "passed, but not approved",
+        "this stage is Required",
+        a_situation(release=a_release(stages=_with_approval("canary-10", "Required"))),
+        (Hold, Reason.AWAITING_APPROVAL, False),
+    ),
+    (
+        "passed, but not approved",
+        "what was approved is another stage",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "shadow")]), release=a_release(approval={"mode": "Manual"})
+        ),
+        (Hold, Reason.AWAITING_APPROVAL, False),
+    ),
+    (
+        "passed, but not approved",
+        "what was approved is another revision",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", version="3")]),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.AWAITING_APPROVAL, False),
+    ),
+    (
+        "passed, but not approved",
+        "the approval is older than the stage, which began anew",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", time=NOW - HOUR)]),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.AWAITING_APPROVAL, False),
+    ),
+    (
+        "passed: the next stage",
+        "approved",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10")]), release=a_release(approval={"mode": "Manual"})
+        ),
+        (Advance, "canary-50"),
+    ),
+    (
+        "passed: the next stage",
+        "the stage is Auto in a Manual release",
+        a_situation(release=a_release(approval={"mode": "Manual"}, stages=_with_approval("canary-10", "Auto"))),
+        (Advance, "canary-50"),
+    ),
+    (
+        "passed, but not baked",
+        "an approval does not shorten the bake",
+        a_situation(
+            a_status(entered=5 * MINUTE, decisions=[decided(Verb.APPROVE, "canary-10")]),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.BAKING, False),
+    ),
+    (
+        "the gate is inconclusive",
+        "an approval is no evidence",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10")]),
+            a_verdict(INCONCLUSIVE),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.LOW_TRAFFIC, False),
+    ),
+    (
+        "the contract is breached",
+        "an approval does not stop a rollback",
+        a_situation(a_status(decisions=[decided(Verb.APPROVE, "canary-10", despite="BreachHeld")]), a_verdict(BREACH)),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
+        "the contract is breached",
+        "an approval that did not see it does not overrule it",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10")]), a_verdict(BREACH, on_breach=OnBreach.HOLD)
+        ),
+        (Hold, Reason.BREACH_HELD, False),
+    ),
+    (
+        "passed: the next stage",
+        "a held breach that a person saw and approved",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", despite="BreachHeld")]),
+            a_verdict(BREACH, on_breach=OnBreach.HOLD),
+        ),
+        (Advance, "canary-50"),
+    ),
+    (
+        "passed: the next stage",
+        "a deadline that a person saw and approved",
+        a_situation(
+            a_status(entered=2 * HOUR, decisions=[decided(Verb.APPROVE, "canary-10", despite="DeadlineExceeded")]),
+            a_verdict(INCONCLUSIVE),
+        ),
+        (Advance, "canary-50"),
+    ),
     ("suspended", "moves nothing", a_situation(release=a_release(suspend=True)), (Hold, Reason.SUSPENDED, False)),
     (
         "suspended",
@@ -133,6 +336,18 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "after a rollback",
         a_situation(a_status("RolledBack", rejected=["2"]), release=a_release("3")),
         (Start,),
+    ),
+    (
+        "the contract was edited",
+        "its evidence and its bake begin anew",
+        a_situation(a_status(contract="another"), finding=a_verdict(BREACH)),
+        (Rejudge,),
+    ),
+    (
+        "the candidate is not available any more",
+        "before an edit of the contract is looked at",
+        a_situation(a_status(contract="another", unavailable=MINUTE), observation=seen(available={"1": 3, "2": 0})),
+        (RollBack, Reason.CANDIDATE_UNAVAILABLE),
     ),
     (
         "the stage left the plan",
@@ -360,9 +575,13 @@ def test_an_invalid_spec_holds_everything():
     """A spec that cannot be carried out stalls; it decides nothing else."""
     invalid = parse(a_body(model={}))
     assert isinstance(invalid, InvalidSpec)
-    assert (Hold, Reason.INVALID_SPEC, True) == _summary(refuse(invalid))
+    assert (Hold, Reason.INVALID_SPEC, True) == _summary(refuse(invalid, a_status()))
 
 
+UNTIMED = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+"""How fast situations are made says how busy the machine is, and nothing of decisions."""
+
+CONTRACT = a_release().contract.digest
 VERSIONS = st.sampled_from(["1", "2", "3"])
 STAGES = st.sampled_from(["", "Pending", "shadow", "canary-10", "canary-50", "full", "Completed", "RolledBack"])
 FINDINGS = st.one_of(
@@ -374,6 +593,19 @@ FINDINGS = st.one_of(
         on_breach=st.sampled_from([None, OnBreach.ROLLBACK, OnBreach.HOLD]),
     ),
 )
+
+
+def _decisions(draw: st.DrawFn) -> list[DecisionRecord]:
+    verbs = draw(st.lists(st.sampled_from(Verb), max_size=2))
+    despite = st.sampled_from([None, "BreachHeld", "DeadlineExceeded"])
+    return [decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite)) for verb in verbs]
+
+
+@cache
+def _a_release_with(version: str, suspend: bool, mode: str, on_inconclusive: str, on_no_metrics: str) -> Release:
+    """Return a release; parsing one takes long, and there are few."""
+    analysis = {"onInconclusive": on_inconclusive, "onNoMetrics": on_no_metrics}
+    return a_release(version, suspend=suspend, approval={"mode": mode}, analysis=analysis)
 
 
 @st.composite
@@ -390,15 +622,16 @@ def situations(draw: st.DrawFn) -> Situation:
         unavailable=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         metrics_missing=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         rejected=draw(st.lists(VERSIONS, max_size=2)),
+        contract=draw(st.none() | st.sampled_from([CONTRACT, "another"])),
+        decisions=_decisions(draw),
     )
     return Situation(
-        release=a_release(
+        release=_a_release_with(
             draw(VERSIONS),
-            suspend=draw(st.booleans()),
-            analysis={
-                "onInconclusive": draw(st.sampled_from(["Hold", "Advance", "Rollback"])),
-                "onNoMetrics": draw(st.sampled_from(["Hold", "Rollback"])),
-            },
+            draw(st.booleans()),
+            draw(st.sampled_from(["Auto", "Suggest", "Manual"])),
+            draw(st.sampled_from(["Hold", "Advance", "Rollback"])),
+            draw(st.sampled_from(["Hold", "Rollback"])),
         ),
         status=status,
         seen=seen(
@@ -407,17 +640,20 @@ def situations(draw: st.DrawFn) -> Situation:
             gateway_problem=draw(st.none() | st.just(ABSENT)),
             conflict=draw(st.none() | st.just("Service fraud/radar-1")),
         ),
-        finding=draw(FINDINGS) if open_stage else None,
+        # Nothing is judged by a contract that is not the stage's.
+        finding=draw(FINDINGS) if open_stage and status.candidate.current_stage.contract != "another" else None,
         now=NOW,
     )
 
 
+@UNTIMED
 @given(situations())
 def test_deciding_never_raises_and_is_the_same_twice(situation: Situation):
     """No situation raises, and equal situations are decided alike."""
     assert decide(situation) == decide(situation)
 
 
+@UNTIMED
 @given(situations())
 def test_no_evidence_never_advances(situation: Situation):
     """A candidate that is compared with something gets more weight only on a pass, or where the user asked for it."""
@@ -426,10 +662,13 @@ def test_no_evidence_never_advances(situation: Situation):
         return
     verdict = situation.finding
     asked = situation.release.spec.on_inconclusive == "Advance"
+    if situation.promotion or any(approval.despite for approval in situation.approvals):
+        return
     assert verdict not in (None, NO_METRICS)
     assert verdict.outcome is PASS or (asked and verdict.outcome is INCONCLUSIVE)
 
 
+@UNTIMED
 @given(situations())
 def test_a_breach_leaves_users_on_stable_in_one_decision(situation: Situation):
     """Whatever the stage, a breach with onBreach Rollback takes users off the candidate at once, unless suspended."""
@@ -439,6 +678,28 @@ def test_a_breach_leaves_users_on_stable_in_one_decision(situation: Situation):
     if situation.initial or situation.release.spec.suspend:
         return
     assert isinstance(decide(situation), RollBack | Cancel | Start)
+
+
+@UNTIMED
+@given(situations())
+def test_a_rollback_that_a_person_asks_for_is_decided_at_once(situation: Situation):
+    """No mode, no suspend, no fault and no other decision stands before it."""
+    trial = situation.trial
+    if trial is None or situation.initial:
+        return
+    asked = decided(Verb.ROLLBACK, situation.status.stage).model_copy(update={"revision": trial.revision})
+    status = situation.status.model_copy(update={"decisions": [asked, *situation.status.decisions]})
+    assert isinstance(decide(replace(situation, status=status)), RollBack)
+
+
+@UNTIMED
+@given(situations())
+def test_without_an_approval_nothing_that_needs_one_moves_on(situation: Situation):
+    """A stage that needs an approval is left forwards only with one, or by a promotion."""
+    decision, stage = decide(situation), situation.stage
+    if not isinstance(decision, Advance | Complete) or stage is None or situation.initial:
+        return
+    assert not needs_approval(situation.release, stage) or situation.approvals or situation.promotion
 
 
 def test_the_rejected_are_remembered_by_revision_not_by_version():

@@ -14,6 +14,7 @@ from modelrelease.adapters.telemetry import Telemetry
 from modelrelease.engine import Engine
 from modelrelease.handlers import Informer
 from tests.adapters.test_kube import _manifests, _release, _route
+from tests.builders import a_body_that_refers, a_contract, a_decision
 
 pytestmark = pytest.mark.apiserver
 
@@ -107,6 +108,38 @@ async def test_our_own_status_is_no_news(cluster, namespace, monkeypatch):
         await diary.until(lambda seen: ("radar", 1) in seen)
         status = {"status": {"stage": "Pending"}}
         await _in_thread(cluster.patch, "mrel", namespace, "radar", status, "--subresource=status")
+        assert await _quiet(diary) == []
+
+
+async def test_an_edit_of_a_contract_reaches_the_releases_that_refer_to_it(cluster, namespace, monkeypatch):
+    """All of them and no others; a release that has come to refer to another one hears of that."""
+    refers = {**a_body_that_refers(), "metadata": {"name": "refers", "namespace": namespace}}
+    cluster.create(_release(namespace), refers)
+    contract = {**a_contract(), "metadata": {"name": "promise", "namespace": namespace}}
+    other = {**a_contract(), "metadata": {"name": "other", "namespace": namespace}}
+    async with watching(cluster, namespace, monkeypatch) as (diary, _):
+        await diary.until(lambda seen: len(seen) == 2)
+        await _in_thread(cluster.create, contract, other)
+        await diary.until(lambda seen: len(seen) == 3)
+        assert diary.seen[2] == ("refers", 1)
+        await _in_thread(cluster.patch, "mrel", namespace, "refers", {"spec": {"contractRef": {"name": "other"}}})
+        await diary.until(lambda seen: ("refers", 2) in seen)
+        assert await _quiet(diary) == []
+        await _in_thread(cluster.kubectl, "delete", "mcon", "-n", namespace, "promise", "other")
+        await diary.until(lambda seen: seen[-1] == ("refers", 2) and len(seen) == 5)
+        assert await _quiet(diary) == []
+
+
+async def test_a_decision_reaches_its_release_until_it_is_answered(cluster, namespace, monkeypatch):
+    """A person's word is heard at once; the answer that we write is no news."""
+    cluster.create(_release(namespace))
+    async with watching(cluster, namespace, monkeypatch) as (diary, _):
+        await diary.until(lambda seen: ("radar", 1) in seen)
+        decision = {**a_decision("Rollback"), "metadata": {"name": "radar-1", "namespace": namespace}}
+        await _in_thread(cluster.create, decision)
+        await diary.until(lambda seen: len(seen) == 2)
+        answer = {"status": {"outcome": "Stale", "message": "it is past"}}
+        await _in_thread(cluster.patch, "mdec", namespace, "radar-1", answer, "--subresource=status")
         assert await _quiet(diary) == []
 
 

@@ -23,7 +23,7 @@ GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 
 class Process:
-    """A running operator."""
+    """A running operator; *environment* are variables of its environment that are other than here."""
 
     def __init__(self, cluster, namespace, log: Path, **environment: str) -> None:
         self.probes, self.metrics = free_port("127.0.0.1"), free_port("127.0.0.1")
@@ -74,9 +74,9 @@ class Process:
 
 
 @contextmanager
-def operating(cluster, namespace, tmp_path):
+def operating(cluster, namespace, tmp_path, **settings):
     """Run the operator, and show its log if the test fails."""
-    process = Process(cluster, namespace, tmp_path / "operator.log")
+    process = Process(cluster, namespace, tmp_path / "operator.log", **settings)
     try:
         yield process
     except BaseException:

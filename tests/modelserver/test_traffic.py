@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
@@ -100,6 +101,20 @@ async def test_answers_that_are_no_decision_are_errors(server, error):
     async with server as url:
         total = await run(url)
     assert ({error: 30}, 0) == (dict(total.errors), total.decisions.total())
+
+
+async def test_every_lost_request_is_told_with_its_times():
+    """When it was sent, when it was given up, and why: as many as are counted."""
+    lost: list[str] = []
+    before = datetime.now(UTC)
+    async with Answers(status=503) as url:
+        plan = Plan(url=url, host=None, rate=100, seconds=0.1, connections=16)
+        total = await replay(plan, BODIES, asyncio.Event(), lambda _: None, lost.append)
+    assert {"503": len(lost)} == total.errors
+    for line in lost:
+        word, sent, ended, why = line.split(" ")
+        assert ("lost", "503") == (word, why)
+        assert before <= datetime.fromisoformat(sent) <= datetime.fromisoformat(ended) <= datetime.now(UTC)
 
 
 async def test_it_stops_when_told():

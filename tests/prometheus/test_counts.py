@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -245,6 +245,19 @@ def test_a_rate_is_counted_against_its_share_of_the_time(told, evidence, index):
     assert rate.events.sum(axis=0).tolist() == ratio.events.sum(axis=0).tolist()
     shares = [1 - PERCENT / 100, PERCENT / 100]
     assert rate.of[0] == pytest.approx([evidence[index].seconds * share for share in shares])
+
+
+def test_only_time_with_samples_is_covered(told, server):
+    """A minute in which the candidate's pods did not exist is no evidence of anything, whatever the window says."""
+    shadow, canary = told[0].windows
+    earlier = replace(shadow, start=shadow.start - timedelta(minutes=1), end=canary.end)
+    reader = PrometheusReader(PrometheusSettings(url=server.url, scrape_interval=timedelta(seconds=SCRAPE)))
+    evidence = asyncio.run(reader.read(a_release(contract=CONTRACT), [earlier], OLD, NEW))
+    reader.close()
+    assert not isinstance(evidence, MetricsUnavailable), evidence
+    (read,) = evidence
+    existed = read.seconds - 60
+    assert 0.5 * existed < read.covered <= existed + 2 * SCRAPE + 1
 
 
 @pytest.mark.parametrize("index", [0, 1])

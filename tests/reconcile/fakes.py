@@ -20,7 +20,7 @@ from modelrelease.core.announce import Announcement
 from modelrelease.core.counts import Evidence, MetricsUnavailable, SliceCounts, StageCounts
 from modelrelease.core.observation import Workload
 from modelrelease.reconcile import World, reconcile
-from tests.builders import NOW, a_body
+from tests.builders import NOW, a_body, a_decision
 
 Object = dict[str, Any]
 
@@ -34,6 +34,9 @@ class FakeKube:
     """The API server, its Deployment controller (pods are ready at once, unless told not to be) and a Gateway."""
 
     body: Object = field(default_factory=a_body)
+    contracts: dict[str, Object] = field(default_factory=dict)
+    decisions: dict[str, Object] = field(default_factory=dict)
+    dossiers: dict[str, Object] = field(default_factory=dict)
     objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
@@ -61,6 +64,24 @@ class FakeKube:
     async def get_release(self, namespace: str, name: str) -> Object | None:
         return self._read("release", lambda: copy.deepcopy(self.body))
 
+    async def get_contract(self, namespace: str, name: str) -> Object | None:
+        return self._read("contract", lambda: copy.deepcopy(self.contracts.get(name)))
+
+    async def open_decisions(self, namespace: str, release: str) -> list[Object]:
+        asked = [d for d in self.decisions.values() if d["spec"]["release"] == release and not d.get("status")]
+        return self._read("decisions", lambda: copy.deepcopy(asked))
+
+    async def write_outcome(self, decision: Object, status: Object) -> None:
+        name = decision["metadata"]["name"]
+
+        def effect() -> None:
+            if self.decisions[name].get("status"):
+                raise Conflict(f"{name} was answered before")
+            self.decisions[name]["status"] = status
+
+        if name in self.decisions:
+            self._write(f"outcome {name}", effect)
+
     async def read_children(self, namespace: str, name: str, uid: str, revisions: Iterable[str]) -> Children:
         return self._read("children", lambda: self._children(name, uid))
 
@@ -76,6 +97,7 @@ class FakeKube:
             services=frozenset(of("Service")),
             route=copy.deepcopy(self.objects.get(("HTTPRoute", name))),
             conflict=foreign[0] if foreign else None,
+            dossiers={its: f"u-{its}" for its, o in self.dossiers.items() if owner_of(o) == uid},
         )
 
     def _workload(self, revision: str, deployment: Object) -> Workload:
@@ -125,12 +147,33 @@ class FakeKube:
     async def delete(self, manifest: Object) -> None:
         key = (manifest["kind"], manifest["metadata"]["name"])
         if key in self.objects:
+            if owner_of(self.objects[key]) != owner_of(manifest):
+                raise Conflict(f"{key[0]} {key[1]} is not of this release: it is not deleted")
             self._write(f"delete {key[0]} {key[1]}", lambda: self.objects.pop(key))
+
+    async def keep(self, dossier: Object) -> None:
+        name = dossier["metadata"]["name"]
+        if name not in self.dossiers:
+            self._write(f"keep {_undigested(name)}", lambda: self.dossiers.setdefault(name, copy.deepcopy(dossier)))
+
+    async def drop(self, namespace: str, name: str, uid: str) -> None:
+        self._write(f"drop {_undigested(name)}", lambda: self.dossiers.pop(name))
 
     async def emit(self, body: Object, announcement: Announcement) -> None:
         self._write(
             f"event {announcement.reason}", lambda: self.events.append((announcement.reason, announcement.message))
         )
+
+    def decide(self, decision: str, version: str, stage: str | None = None, **spec: Any) -> str:
+        """Create a ReleaseDecision about a version, as a person would; return its name."""
+        name = f"radar-{len(self.decisions) + 1}"
+        body = a_decision(decision, version, stage, name=name, **spec)
+        self.decisions[name] = body
+        return name
+
+    def outcome(self, name: str) -> str | None:
+        """What became of a decision."""
+        return (self.decisions[name].get("status") or {}).get("outcome")
 
     def edit(self, **spec: Any) -> None:
         """Edit the spec as a user would."""
@@ -165,8 +208,19 @@ class FakeKube:
 
         Times are left out, and messages, because they hold counts that grow with time.
         """
-        status = {k: v for k, v in self.status.items() if k in {"stage", "stable", "candidate", "rejected", "history"}}
-        return {"objects": self.objects, "status": _without_times(status)}
+        status = {
+            k: v
+            for k, v in self.status.items()
+            if k in {"stage", "stable", "candidate", "rejected", "history", "decisions"}
+        }
+        dossiers = sorted(map(_undigested, self.dossiers))
+        outcomes = {name: self.outcome(name) for name in self.decisions}
+        return {"objects": self.objects, "status": _without_times(status), "outcomes": outcomes, "dossiers": dossiers}
+
+
+def _undigested(name: str) -> str:
+    """Return a dossier's name without the digest of its content, which holds times."""
+    return name.rpartition("-")[0]
 
 
 def owner_of(item: Object) -> str:
@@ -178,10 +232,15 @@ def owner_of(item: Object) -> str:
 def _without_times(value: Any) -> Any:
     if isinstance(value, Mapping):
         kept = {k: v for k, v in value.items() if not k.lower().endswith(("time", "since", "message"))}
-        return {k: _without_times(v) for k, v in kept.items()}
+        names = {"evidence": _undigested_all}
+        return {k: names.get(k, _without_times)(v) for k, v in kept.items()}
     if isinstance(value, list):
         return [_without_times(item) for item in value]
     return value
+
+
+def _undigested_all(names: Any) -> Any:
+    return _undigested(names) if isinstance(names, str) else [_undigested(name) for name in names]
 
 
 def _accepted(parent: Object) -> Object:

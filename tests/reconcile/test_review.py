@@ -235,3 +235,31 @@ async def test_an_object_that_somebody_else_just_wrote_is_no_news():
     with pytest.raises(Overtaken):
         await lab.tick()
     assert "NotApplied" not in reasons(lab)
+
+
+async def test_what_somebody_else_has_made_his_own_is_not_deleted():
+    """A candidate's Deployment got another owner while it drained: it stays, and nothing is wrong with that."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="shadow")
+    release(lab, "1")
+    await lab.run(until="Completed")
+    taken = lab.kube.objects["Deployment", TWO]
+    taken["metadata"]["ownerReferences"][0]["uid"] = "somebody"
+    await lab.run()
+    assert lab.kube.objects["Deployment", TWO] is taken
+    assert ("Service", TWO) not in lab.kube.objects
+
+
+async def test_a_route_that_is_left_over_is_not_called_in_sync():
+    """A first release was given up before it was the release: status gives users to nobody, whatever the route says."""
+    lab = Lab(FakeKube(body=a_body("1")))
+    await lab.run(until="full")
+    await lab.tick()
+    lab.kube.edit(stages=[{"name": "watch", "full": {}, "bake": "1h"}])
+    lab.kube.broken.add(revision_of("1").name)
+    await lab.tick()
+    await lab.tick()
+    assert lab.kube.status["stage"] == "Pending"
+    assert lab.kube.weights == {ONE: 100}
+    assert condition(lab, "TrafficInSync") is None

@@ -17,10 +17,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* What the operator does in a namespace whose ModelReleases it carries out. */}}
 {{- define "operator.rules" -}}
 - apiGroups: [modelrelease.dev]
-  resources: [modelreleases]
+  resources: [modelreleases, modelcontracts]
   verbs: [get, list, watch]
 - apiGroups: [modelrelease.dev]
-  resources: [modelreleases/status]
+  resources: [releasedecisions]
+  verbs: [list, watch]
+- apiGroups: [modelrelease.dev]
+  resources: [modelreleases/status, releasedecisions/status]
   verbs: [patch]
 - apiGroups: [apps]
   resources: [deployments]
@@ -31,17 +34,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
+# What each gate was left on, for the history; never read again.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [list, create, delete]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{ include "operator.gatewayRules" . }}
 {{- end }}
 
-{{/* What it looks at outside such namespaces: a Gateway may stand in any, and its class in none. */}}
+{{/* What it looks at in a namespace where Gateways stand. */}}
 {{- define "operator.gatewayRules" -}}
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [gateways, gatewayclasses]
+  resources: [gateways]
   verbs: [get]
 {{- end }}

@@ -31,3 +31,7 @@ class Unreachable(AdapterError):  # noqa: N818 - reads as what happened
 
 class Refused(AdapterError):  # noqa: N818 - reads as what happened
     """The server understood and said no: not allowed, or not valid. Trying the same again will not help."""
+
+
+class Forbidden(Refused):
+    """We have not been given the right to do that."""

@@ -241,14 +241,17 @@ def gateway_problem(
 
     Args:
         release: What is ordered.
-        gateways: Every Gateway that the spec names, by namespace and name; None for one that is absent.
+        gateways: Every Gateway that the spec names, by namespace and name; None for one that is absent. One that we may
+            not read is not among them.
         classes: Their GatewayClasses by name. One that is absent, or that publishes no features, says nothing.
         needs_mirror: Whether a shadow stage is to come.
     """
     for index, parent in enumerate(release.spec.traffic.gateway_api.parent_refs):
         where = f"{_PARENT_REFS}[{index}]"
         namespace = parent.namespace or release.namespace
-        gateway = gateways.get((namespace, parent.name))
+        if (namespace, parent.name) not in gateways:
+            continue
+        gateway = gateways[namespace, parent.name]
         if gateway is None:
             message = f"{where}: Gateway {namespace}/{parent.name} does not exist; create it or name one that does"
             return GatewayProblem(reason=Reason.GATEWAY_NOT_FOUND, message=message)

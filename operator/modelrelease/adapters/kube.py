@@ -35,6 +35,7 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from modelrelease.adapters.errors import (
     AdapterError,
     Conflict,
+    Forbidden,
     NotFound,
     NotLeading,
     Overtaken,
@@ -44,6 +45,7 @@ from modelrelease.adapters.errors import (
 )
 from modelrelease.api.base import GROUP, RELEASE_LABEL, REVISION_LABEL, VERSION
 from modelrelease.api.revision import Revision
+from modelrelease.core.dossier import DOSSIER_LABEL
 from modelrelease.core.observation import Workload
 
 FIELD_MANAGER: Final = "modelrelease"
@@ -54,6 +56,9 @@ LABEL_CHARACTERS: Final = 63
 REQUEST_SECONDS: Final = 15.0
 CONNECT_SECONDS: Final = 5.0
 MAX_ATTEMPTS: Final = 3
+
+_JSON: Final = "application/json"
+_METADATA_ONLY: Final = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 APPLIED_BY: Final = f"{GROUP}/applied-by"
 """
@@ -98,6 +103,7 @@ class Children:
         services: Revisions that have a Service.
         route: The HTTPRoute of the release's name, whoever owns it; None when there is none.
         conflict: An object with a name of ours that this release does not own, as ``Kind name``; None without one.
+        dossiers: Uids of the ConfigMaps with what its gates were left on, by name.
     """
 
     workloads: Mapping[str, Workload]
@@ -105,6 +111,7 @@ class Children:
     services: frozenset[str]
     route: Object | None
     conflict: str | None
+    dossiers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +128,12 @@ class _Kind:
 
 _GATEWAY_API: Final = "/apis/gateway.networking.k8s.io/v1"
 _RELEASE: Final = _Kind("ModelRelease", f"/apis/{GROUP}/{VERSION}", "modelreleases")
+_CONTRACT: Final = _Kind("ModelContract", f"/apis/{GROUP}/{VERSION}", "modelcontracts")
+_DECISION: Final = _Kind("ReleaseDecision", f"/apis/{GROUP}/{VERSION}", "releasedecisions")
 _DEPLOYMENT: Final = _Kind("Deployment", "/apis/apps/v1", "deployments")
 _REVISION: Final = _Kind("ControllerRevision", "/apis/apps/v1", "controllerrevisions")
 _SERVICE: Final = _Kind("Service", "/api/v1", "services")
+_CONFIG_MAP: Final = _Kind("ConfigMap", "/api/v1", "configmaps")
 _ROUTE: Final = _Kind("HTTPRoute", _GATEWAY_API, "httproutes")
 _GATEWAY: Final = _Kind("Gateway", _GATEWAY_API, "gateways")
 _GATEWAY_CLASS: Final = _Kind("GatewayClass", _GATEWAY_API, "gatewayclasses", namespaced=False)
@@ -239,9 +249,10 @@ class KubeCluster:
 
     async def missing_kinds(self) -> frozenset[str]:
         """Return the kinds that are not built in and that the API server does not serve."""
-        wanted = (_RELEASE, _ROUTE)
-        served = await asyncio.gather(*(self._served(kind.api) for kind in wanted))
-        return frozenset(kind.name for kind, plurals in zip(wanted, served, strict=True) if kind.plural not in plurals)
+        wanted = (_RELEASE, _CONTRACT, _DECISION, _ROUTE)
+        apis = tuple({kind.api for kind in wanted})
+        served = dict(zip(apis, await asyncio.gather(*map(self._served, apis)), strict=True))
+        return frozenset(kind.name for kind in wanted if kind.plural not in served[kind.api])
 
     async def _served(self, api: str) -> frozenset[str]:
         try:
@@ -271,6 +282,19 @@ class KubeCluster:
         self._memory.setdefault((namespace, name), _Memory())
         return release
 
+    async def get_contract(self, namespace: str, name: str) -> Object | None:
+        """Return the ModelContract as the API server has it now; None when there is none, or no such kind."""
+        return await self._get(_CONTRACT, namespace, name)
+
+    async def open_decisions(self, namespace: str, release: str) -> list[Object]:
+        """Return the ReleaseDecisions about a release without an outcome; none when there is no such kind."""
+        path, fields = _DECISION.path(namespace), f"spec.release={release},status.outcome="
+        try:
+            answer = await self._call("GET", path, query={"fieldSelector": fields})
+        except NotFound:
+            return []
+        return [{"apiVersion": answer["apiVersion"], "kind": _DECISION.name, **item} for item in answer["items"]]
+
     async def get_route(self, namespace: str, name: str) -> Object | None:
         """Return the HTTPRoute; None when there is none, or no such kind."""
         route = await self._get(_ROUTE, namespace, name)
@@ -295,9 +319,10 @@ class KubeCluster:
                 such a name and not our label would not be found otherwise.
         """
         selector = f"{RELEASE_LABEL}={name}"
-        found, route = await asyncio.gather(
+        found, route, dossiers = await asyncio.gather(
             asyncio.gather(*(self._list(kind, namespace, selector) for kind in _OF_A_REVISION)),
             self.get_route(namespace, name),
+            self._list(_CONFIG_MAP, namespace, f"{selector},{DOSSIER_LABEL}", accept=_METADATA_ONLY),
         )
         by_kind = dict(zip(_OF_A_REVISION, found, strict=True))
         known = {(kind.name, item["metadata"]["name"]) for kind, items in by_kind.items() for item in items}
@@ -315,6 +340,7 @@ class KubeCluster:
             services=frozenset(_revision_label(item) for item in owned[_SERVICE]),
             route=route,
             conflict=foreign[0] if foreign else None,
+            dossiers={it["metadata"]["name"]: it["metadata"]["uid"] for it in dossiers if _owned(it, uid)},
         )
 
     async def _unlabelled(
@@ -364,6 +390,21 @@ class KubeCluster:
         patch = {"metadata": {"resourceVersion": meta["resourceVersion"], "uid": meta["uid"]}, "status": change}
         path = _RELEASE.path(meta["namespace"], meta["name"], "status")
         return await self._call("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
+    async def write_outcome(self, decision: Object, status: Object) -> None:
+        """
+        Write the *status* of exactly the ReleaseDecision that was read; one that is gone needs none.
+
+        Raises:
+            Conflict: It has been answered since it was read.
+        """
+        meta = decision["metadata"]
+        patch = {"metadata": {"resourceVersion": meta["resourceVersion"], "uid": meta["uid"]}, "status": status}
+        path = _DECISION.path(meta["namespace"], meta["name"], "status")
+        try:
+            await self._call("PATCH", path, body=patch, content_type="application/merge-patch+json")
+        except NotFound:
+            return
 
     async def apply(self, manifest: Object) -> bool:
         """
@@ -447,7 +488,7 @@ class KubeCluster:
             return
         owner = _controller(manifest)
         if RELEASE_LABEL not in (live["metadata"].get("labels") or {}) or (owner and not _owned(live, owner)):
-            raise Conflict(f"{kind.name} {namespace}/{name} is not of a release: it is not deleted")
+            raise Conflict(f"{kind.name} {namespace}/{name} is not of this release: it is not deleted")
         try:
             await self._unless_overtaken(
                 kind, namespace, name, _Seen.of(live), lambda seen: self._remove(kind, namespace, name, seen)
@@ -464,6 +505,21 @@ class KubeCluster:
             "preconditions": {"uid": seen.uid, "resourceVersion": seen.version},
         }
         return await self._call("DELETE", kind.path(namespace, name), body=options)
+
+    async def keep(self, dossier: Object) -> None:
+        """Create a ConfigMap that is never changed; its name tells its content, so one that exists is it."""
+        try:
+            await self._call("POST", _CONFIG_MAP.path(dossier["metadata"]["namespace"]), body=dossier)
+        except Conflict:
+            return
+
+    async def drop(self, namespace: str, name: str, uid: str) -> None:
+        """Delete the very ConfigMap that was seen; one that is absent, or another of its name, is left alone."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        try:
+            await self._call("DELETE", _CONFIG_MAP.path(namespace, name), body=options)
+        except (NotFound, Conflict):
+            return
 
     async def emit(self, body: Object, announcement: Announced) -> None:
         """Write an Event about the release *body*; a failure is logged and counted, never raised."""
@@ -523,9 +579,9 @@ class KubeCluster:
         except NotFound:
             return None
 
-    async def _list(self, kind: _Kind, namespace: str, selector: str) -> list[Object]:
-        answer = await self._call("GET", kind.path(namespace), query={"labelSelector": selector})
-        items: list[Object] = answer["items"]
+    async def _list(self, kind: _Kind, namespace: str, selector: str, *, accept: str = _JSON) -> list[Object]:
+        answer = await self._call("GET", kind.path(namespace), query={"labelSelector": selector}, accept=accept)
+        items: list[Object] = answer["items"] or []  # of an empty list of metadata alone, the API server says null
         return items
 
     async def _call(
@@ -535,21 +591,22 @@ class KubeCluster:
         *,
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
         leading: bool = True,
     ) -> Object:
         """
         Return the JSON answer; wait and ask again when the server asks for that, within bounds.
 
         Args:
-            method, path, query, body, content_type: The request.
+            method, path, query, body, content_type, accept: The request.
             leading: Whether a write is for the leader only, and no longer under way than it is sure to lead.
         """
         for attempt in range(1, MAX_ATTEMPTS + 1):
             left = self._seconds_left() if leading and method != "GET" else inf
             if left <= 0:
                 raise NotLeading(f"{method} {path}: not sent, another replica may act by now")
-            status, headers, data = await self._send(method, path, query, body, content_type, within=left)
+            status, headers, data = await self._send(method, path, query, body, content_type, accept, within=left)
             if status != 429 or attempt == MAX_ATTEMPTS:  # too many requests: nothing was done
                 break
             await self._sleep(_retry_after(headers))
@@ -565,6 +622,7 @@ class KubeCluster:
         query: Mapping[str, str] | None,
         body: Object | None,
         content_type: str,
+        accept: str,
         *,
         within: float,
     ) -> tuple[int, Mapping[str, str], bytes]:
@@ -574,7 +632,7 @@ class KubeCluster:
                 method,
                 path,
                 query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": content_type},
+                header_params={"Accept": accept, "Content-Type": content_type},
                 body=body,
                 auth_settings=["BearerToken"],
             )
@@ -602,6 +660,10 @@ def _failure(method: str, path: str, status: int, answer: Object | None) -> Adap
             return NotFound(message)
         case 409:
             return Conflict(message)
+        case 500 if "failed to create typed patch object" in said:
+            return Refused(message)  # a field that the kind does not have: our fault, whatever the number says
+        case 403:
+            return Forbidden(message)
         case _ if status < 400 or status in {410, 429} or status >= 500:  # 410: what was asked by has expired
             return Unreachable(message)
         case _:

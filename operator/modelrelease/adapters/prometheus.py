@@ -31,7 +31,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from modelrelease.api.parse import Release
-from modelrelease.core.answers import Bucket, Sample, Vector, same_samples, stage_counts, stale
+from modelrelease.core.answers import Bucket, Sample, Vector, covered_seconds, same_samples, stage_counts, stale
 from modelrelease.core.bins import aligned
 from modelrelease.core.counts import Evidence, MetricsUnavailable, Noise, StageCounts
 from modelrelease.core.noise import (
@@ -156,8 +156,10 @@ class PrometheusReader:
             baseline: Revision of the first column; None at an initial release leaves it 0.
             candidate: Revision of the second column.
         """
-        lag = self._settings.lag
-        asked = [stage_queries(release, it, baseline, candidate, lag=lag) for it in windows]
+        lag, interval = self._settings.lag, self._settings.scrape_interval
+        ended = [stage_queries(release, it, baseline, candidate, lag=lag) for it in windows[:-1]]
+        open_ = [stage_queries(release, it, baseline, candidate, lag=lag, interval=interval) for it in windows[-1:]]
+        asked = ended + open_
         newest = next((it.newest for it in reversed(asked) if it.newest), None)
         if newest is None:
             reading = await self._reading(asked)
@@ -175,7 +177,7 @@ class PrometheusReader:
                 return noise
             after = await self._one(newest)
             if not isinstance(after, MetricsUnavailable) and same_samples(before, after):
-                problem = stale(asked[-1], reading.evidence[-1], after, self._settings.scrape_interval)
+                problem = stale(asked[-1], reading.evidence[-1], after, interval)
                 return problem or self._kept(reading, noise)
             before = after
         return MetricsUnavailable(
@@ -197,6 +199,8 @@ class PrometheusReader:
                 return understood
             evidence.append(understood[0])
             bad += understood[1]
+        if asked:
+            evidence[-1] = replace(evidence[-1], covered=covered_seconds(asked[-1], answers))
         return _Reading(tuple(asked), tuple(evidence), bad)
 
     def _kept(self, reading: "_Reading", noise: "_FoundNoise | None" = None) -> Evidence:

@@ -5,9 +5,18 @@ Spec models refuse unknown fields, so that a typing error is never silently igno
 that an older operator can read what a newer one wrote.
 """
 
-from typing import Any, Final, Self
+from datetime import datetime
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationInfo, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
@@ -25,6 +34,14 @@ REVISION_LABEL: Final = f"{GROUP}/revision"
 BY_NAME: Final[JsonDict] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 BY_TYPE: Final[JsonDict] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 DISTINCT: Final[JsonDict] = {"x-kubernetes-list-type": "set"}
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Time = Annotated[AwareDatetime, PlainSerializer(_rfc3339, when_used="json")]
+"""A moment in a status, to the second."""
 
 
 class SpecModel(BaseModel):

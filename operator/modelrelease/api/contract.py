@@ -5,8 +5,10 @@ A contract is slices + metrics + clauses. A clause is one promise about one metr
 with ``per``, in every slice of the named dimensions.
 """
 
+import hashlib
+import json
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -42,6 +44,8 @@ DecimalText = Annotated[
     Spelling(pattern=r"[0-9]+(\.[0-9]+)?", wanted="a decimal: write such as 0.2, no sign and no unit"),
 ]
 StageKindName = Literal["shadow", "canary", "full"]
+
+DIGEST_LENGTH: Final = 12
 
 
 class Better(StrEnum):
@@ -250,6 +254,12 @@ class Contract(SpecModel):
         json_schema_extra=BY_NAME,
     )
     clauses: list[Clause] = Field(min_length=1, max_length=64, description="What must hold.", json_schema_extra=BY_NAME)
+
+    @property
+    def digest(self) -> str:
+        """A short hash of what it says: two contracts of one digest ask for the same, however they are written."""
+        said = json.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:DIGEST_LENGTH]
 
     def metric(self, name: str) -> Metric:
         """Return the metric called *name*; the schema makes sure that clauses name an existing one."""

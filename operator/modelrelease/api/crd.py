@@ -1,5 +1,5 @@
 """
-Generate the CustomResourceDefinition from the pydantic models, the one source of the API.
+Generate the CustomResourceDefinitions from the pydantic models, the one source of the API.
 
     python -m modelrelease.api.crd --out crds --chart charts/modelrelease-operator/crds [--check]
 
@@ -12,6 +12,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,13 +21,12 @@ from pydantic import BaseModel
 
 from modelrelease.api.base import GROUP, VERSION
 from modelrelease.api.constraints import VALIDATIONS
+from modelrelease.api.contract import Contract
+from modelrelease.api.decision import DecisionSpec, DecisionStatus
 from modelrelease.api.release import ReleaseSpec
 from modelrelease.api.rules import RELEASE_NAME, RULES
 from modelrelease.api.status import Condition, ReleaseStatus
 
-KIND: Final = "ModelRelease"
-SINGULAR: Final = "modelrelease"
-PLURAL: Final = "modelreleases"
 HEADER: Final = "# Generated from operator/modelrelease/api by `make generate`; do not edit.\n"
 
 _DROPPED: Final = frozenset({"title", "default", "examples", "discriminator", "$defs"})
@@ -34,22 +34,128 @@ _DROPPED: Final = frozenset({"title", "default", "examples", "discriminator", "$
 # kstatus calls an object without status Current; -1 says that nobody has looked at it yet.
 _UNSEEN: Final = {"observedGeneration": -1}
 
+_IMMUTABLE: Final = {
+    "rule": "self.spec == oldSelf.spec",
+    "message": "a decision is never changed: create another one",
+    "fieldPath": ".spec",
+}
 
-def crd() -> dict[str, Any]:
-    """Return the CustomResourceDefinition of ModelRelease."""
+Column = tuple[str, str, str, int]
+"""Name, type, JSON path and priority of a column that kubectl prints; priority 0 is always shown."""
+
+
+def _of_ready(field: str) -> str:
+    return f'.status.conditions[?(@.type=="Ready")].{field}'
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """
+    A kind of ours, as its CustomResourceDefinition tells it.
+
+    Attributes:
+        name: Such as ``ModelRelease``.
+        short: Short name for kubectl.
+        about: What an object of the kind is.
+        spec: The model of its spec.
+        columns: What kubectl prints between name and age.
+        status: The schema of its status; None for a kind without.
+        rules: CEL rules of the whole object.
+        selectable: JSON paths by which a list can be narrowed on the server.
+    """
+
+    name: str
+    short: str
+    about: str
+    spec: type[BaseModel]
+    columns: tuple[Column, ...]
+    status: dict[str, Any] | None = None
+    rules: tuple[dict[str, str], ...] = ()
+    selectable: tuple[str, ...] = ()
+
+    @property
+    def singular(self) -> str:
+        """Its name in paths, for one object."""
+        return self.name.lower()
+
+    @property
+    def plural(self) -> str:
+        """Its name in paths."""
+        return f"{self.singular}s"
+
+
+def kinds() -> tuple[Kind, ...]:
+    """Return our kinds."""
+    return (
+        Kind(
+            name="ModelRelease",
+            short="mrel",
+            about="One served model: its desired version, how it is released, and what must hold meanwhile.",
+            spec=ReleaseSpec,
+            status={**structural_schema(ReleaseStatus, optional=True), "default": _UNSEEN},
+            rules=(RELEASE_NAME.cel_rule("self.metadata.name", where="metadata.name: "),),
+            columns=(
+                ("Stage", "string", ".status.stage", 0),
+                ("Stable", "string", ".status.stable.version", 0),
+                ("Candidate", "string", ".status.candidate.version", 0),
+                ("Weight", "integer", ".status.candidate.weight", 0),
+                ("Verdict", "string", ".status.gate.verdict", 0),
+                ("Worst", "string", ".status.gate.worst", 0),
+                ("Ready", "string", _of_ready("status"), 0),
+                ("Reason", "string", _of_ready("reason"), 1),
+                ("Message", "string", _of_ready("message"), 1),
+            ),
+        ),
+        Kind(
+            name="ModelContract",
+            short="mcon",
+            about="What must hold of every release that refers to it: a promise that many models can share.",
+            spec=Contract,
+            columns=(),
+        ),
+        Kind(
+            name="ReleaseDecision",
+            short="mdec",
+            about="What a person decides about a release, who and why; never changed, and answered once in its status.",
+            spec=DecisionSpec,
+            status=structural_schema(DecisionStatus, optional=True),
+            rules=(_IMMUTABLE,),
+            columns=(
+                ("Release", "string", ".spec.release", 0),
+                ("Revision", "string", ".spec.revision", 0),
+                ("Decision", "string", ".spec.decision", 0),
+                ("Stage", "string", ".spec.stage", 0),
+                ("By", "string", ".spec.approvedBy", 0),
+                ("Outcome", "string", ".status.outcome", 0),
+                ("Why", "string", ".spec.reason", 1),
+                ("Message", "string", ".status.message", 1),
+            ),
+            # So that a reconcile reads what is not answered yet, and not the decisions of years.
+            selectable=(".spec.release", ".status.outcome"),
+        ),
+    )
+
+
+def crd(kind: str = "ModelRelease") -> dict[str, Any]:
+    """Return the CustomResourceDefinition of a kind."""
+    return _crd(next(it for it in kinds() if it.name == kind))
+
+
+def _crd(kind: Kind) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": SINGULAR,
-                "shortNames": ["mrel"],
-                "categories": ["modelrelease"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.singular,
+                "shortNames": [kind.short],
+                # Not the name of a kind: kubectl would take `get modelrelease NAME` for all kinds of the category.
+                "categories": ["modelrelease-dev"],
             },
             "scope": "Namespaced",
             "versions": [
@@ -57,44 +163,39 @@ def crd() -> dict[str, Any]:
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
-                    "additionalPrinterColumns": list(_columns()),
-                    "schema": {"openAPIV3Schema": _object_schema()},
+                    **({"subresources": {"status": {}}} if kind.status else {}),
+                    **(
+                        {"selectableFields": [{"jsonPath": path} for path in kind.selectable]}
+                        if kind.selectable
+                        else {}
+                    ),
+                    "additionalPrinterColumns": list(_columns(kind)),
+                    "schema": {"openAPIV3Schema": _object_schema(kind)},
                 }
             ],
         },
     }
 
 
-def _columns() -> Iterator[dict[str, Any]]:
-    ready = '.status.conditions[?(@.type=="Ready")]'
-    for name, path in {
-        "Stage": ".status.stage",
-        "Stable": ".status.stable.version",
-        "Candidate": ".status.candidate.version",
-    }.items():
-        yield {"name": name, "type": "string", "jsonPath": path}
-    yield {"name": "Weight", "type": "integer", "jsonPath": ".status.candidate.weight"}
-    yield {"name": "Verdict", "type": "string", "jsonPath": ".status.gate.verdict"}
-    yield {"name": "Worst", "type": "string", "jsonPath": ".status.gate.worst"}
-    yield {"name": "Ready", "type": "string", "jsonPath": f"{ready}.status"}
-    yield {"name": "Reason", "type": "string", "jsonPath": f"{ready}.reason", "priority": 1}
-    yield {"name": "Message", "type": "string", "jsonPath": f"{ready}.message", "priority": 1}
+def _columns(kind: Kind) -> Iterator[dict[str, Any]]:
+    for name, type_, path, priority in kind.columns:
+        column = {"name": name, "type": type_, "jsonPath": path}
+        yield {**column, "priority": priority} if priority else column
     yield {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 
 
-def _object_schema() -> dict[str, Any]:
+def _object_schema(kind: Kind) -> dict[str, Any]:
     return {
-        "description": "One served model: its desired version, how it is released, and what must hold meanwhile.",
+        "description": kind.about,
         "type": "object",
         "required": ["spec"],
-        VALIDATIONS: [RELEASE_NAME.cel_rule("self.metadata.name", where="metadata.name: ")],
+        **({VALIDATIONS: list(kind.rules)} if kind.rules else {}),
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": structural_schema(ReleaseSpec),
-            "status": {**structural_schema(ReleaseStatus, optional=True), "default": _UNSEEN},
+            "spec": structural_schema(kind.spec),
+            **({"status": kind.status} if kind.status else {}),
         },
     }
 
@@ -147,13 +248,17 @@ def _only_alternative(alternatives: list[dict[str, Any]]) -> dict[str, Any]:
 
 def rendered() -> dict[str, str]:
     """Return the text of every generated file by its name."""
-    return {f"{GROUP}_{PLURAL}.yaml": HEADER + yaml.safe_dump(crd(), sort_keys=False, width=110, allow_unicode=True)}
+    return {
+        f"{GROUP}_{kind.plural}.yaml": HEADER
+        + yaml.safe_dump(_crd(kind), sort_keys=False, width=110, allow_unicode=True)
+        for kind in kinds()
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the files, or with ``--check`` return 1 and show the difference if they are not what they should be."""
-    parser = argparse.ArgumentParser(prog="python -m modelrelease.api.crd", description="Generate the CRD.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the CRD")
+    parser = argparse.ArgumentParser(prog="python -m modelrelease.api.crd", description="Generate the CRDs.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the CRDs")
     parser.add_argument("--chart", type=Path, help="folder of the chart's copy")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs")
     options = parser.parse_args(arguments)

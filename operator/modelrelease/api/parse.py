@@ -3,20 +3,30 @@ Reading a ModelRelease: a Release, or an InvalidSpec that says where, what and w
 
 The schema and the CEL rules of the CRD refuse most mistakes at admission. What they cannot know (PromQL that does not
 parse, a pod template that is none) is found here.
+The same goes for the ModelContract that it may refer to.
 A bad spec is a value, never an exception: the cluster stays as it is.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from modelrelease.api.release import ReleaseSpec
+from modelrelease.api.contract import Contract
+from modelrelease.api.decision import DecisionSpec
+from modelrelease.api.reasons import Reason
+from modelrelease.api.release import OBJECT_NAME, ReleaseSpec
 from modelrelease.api.revision import Revision
-from modelrelease.api.rules import RELEASE_NAME, problems_of
+from modelrelease.api.rules import RELEASE_NAME, contract_problems, decision_problems, problems_of
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+MOST_BYTES: Final = 262_144
+"""Size of a spec, as JSON. The API server stores 1.5 MB at most, and a status that does not fit could not roll back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class Release:
         namespace, name, uid: Identity of the object.
         generation: Generation of the spec.
         spec: The parsed spec.
+        contract: What must hold: the spec's own contract, or the one that it names.
         desired: The revision that the spec asks for.
     """
 
@@ -36,6 +47,7 @@ class Release:
     uid: str
     generation: int
     spec: ReleaseSpec
+    contract: Contract
     desired: Revision
 
 
@@ -48,6 +60,7 @@ class InvalidSpec:
         namespace, name, uid: Identity of the object.
         generation: Generation of the spec.
         message: Every problem, one a line: where, what, what is allowed.
+        reason: What is wrong: the spec itself, or the contract that it names.
     """
 
     namespace: str
@@ -55,22 +68,62 @@ class InvalidSpec:
     uid: str
     generation: int
     message: str
+    reason: Reason = Reason.INVALID_SPEC
 
 
-def parse(body: Mapping[str, Any]) -> Release | InvalidSpec:
-    """Return the release that the object *body* describes, or what is wrong with it."""
+def named_contract(body: Mapping[str, Any]) -> str | None:
+    """Return the name of the ModelContract that *body*, a ModelRelease, refers to; None when there is none to read."""
+    reference = (body.get("spec") or {}).get("contractRef")
+    name = reference.get("name") if isinstance(reference, Mapping) else None
+    return name if isinstance(name, str) and OBJECT_NAME.problem(name) is None else None
+
+
+def parse(body: Mapping[str, Any], named: Mapping[str, Any] | None = None) -> Release | InvalidSpec:
+    """
+    Return the release that the object *body* describes, or what is wrong with it.
+
+    Args:
+        body: A ModelRelease.
+        named: The ModelContract that it refers to; None when it refers to none, or when that does not exist.
+    """
     meta = body["metadata"]
     identity = {key: meta.get(key, "") for key in ("namespace", "name", "uid")}
     generation = int(meta.get("generation", 0))
     if problem := RELEASE_NAME.problem(identity["name"]):
         return InvalidSpec(**identity, generation=generation, message=f"metadata.name: {problem}")
+    if (size := len(json.dumps(body.get("spec") or {}))) > MOST_BYTES:
+        message = f"spec: has {size} bytes, allowed are {MOST_BYTES}: put what is large into the image or a ConfigMap"
+        return InvalidSpec(**identity, generation=generation, message=message)
     try:
         spec = spec_of(body.get("spec") or {})
     except ValidationError as error:
         return InvalidSpec(**identity, generation=generation, message=_message(error))
     if problems := problems_of(spec):
         return InvalidSpec(**identity, generation=generation, message="\n".join(problems))
-    return Release(**identity, generation=generation, spec=spec, desired=Revision.of(spec))
+    contract = spec.contract or _contract(spec, identity["namespace"], named)
+    if not isinstance(contract, Contract):
+        reason, message = contract
+        return InvalidSpec(**identity, generation=generation, message=message, reason=reason)
+    return Release(**identity, generation=generation, spec=spec, contract=contract, desired=Revision.of(spec))
+
+
+def _contract(spec: ReleaseSpec, namespace: str, named: Mapping[str, Any] | None) -> Contract | tuple[Reason, str]:
+    """Return the contract that *spec* refers to, or what is wrong with it."""
+    assert spec.contract_ref is not None, "the rules ask for one of the two"
+    name = spec.contract_ref.name
+    if named is None:
+        what = f"there is no ModelContract {name!r} in namespace {namespace}"
+        return Reason.CONTRACT_NOT_FOUND, f"spec.contractRef.name: {what}: create it, or write spec.contract"
+    where = f"ModelContract {namespace}/{name}"
+    try:
+        contract = _read(Contract, named.get("spec") or {})
+    except ValidationError as error:
+        problems = _message(error).splitlines()
+    else:
+        problems = contract_problems(contract)
+        if not problems:
+            return contract
+    return Reason.CONTRACT_INVALID, "\n".join(f"{where}: {problem}" for problem in problems)
 
 
 def spec_of(spec: Mapping[str, Any]) -> ReleaseSpec:
@@ -80,7 +133,43 @@ def spec_of(spec: Mapping[str, Any]) -> ReleaseSpec:
     Raises:
         ValidationError: A field is unknown, missing, or not what its type allows.
     """
-    return ReleaseSpec.model_validate_json(json.dumps(spec), strict=True, by_alias=True, by_name=False)
+    return _read(ReleaseSpec, spec)
+
+
+def _read(model: type[Spec], given: Mapping[str, Any]) -> Spec:
+    return model.model_validate_json(json.dumps(given), strict=True, by_alias=True, by_name=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    A decision that nobody has answered yet.
+
+    Attributes:
+        name, uid: Identity of the object.
+        time: When it was created.
+        spec: What is asked for; what is wrong with it when it cannot be read.
+    """
+
+    name: str
+    uid: str
+    time: datetime
+    spec: DecisionSpec | str
+
+
+def parse_decision(body: Mapping[str, Any]) -> Asked:
+    """Return the decision that the object *body* describes."""
+    meta = body["metadata"]
+    created = datetime.fromisoformat(meta["creationTimestamp"])
+    return Asked(name=meta["name"], uid=meta["uid"], time=created, spec=_decision(body.get("spec") or {}))
+
+
+def _decision(given: Mapping[str, Any]) -> DecisionSpec | str:
+    try:
+        spec = _read(DecisionSpec, given)
+    except ValidationError as error:
+        return _message(error)
+    return "\n".join(decision_problems(spec)) or spec
 
 
 def _message(error: ValidationError) -> str:

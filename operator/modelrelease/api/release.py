@@ -19,14 +19,11 @@ from modelrelease.api.template import PodTemplate
 Percent = Annotated[int, Between(1, 100)]
 Replicas = Annotated[int, Between(1, 1000)]
 Port = Annotated[int, Between(1, 65535)]
-ObjectName = Annotated[
-    str,
-    StringConstraints(max_length=253),
-    Spelling(
-        pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?",
-        wanted="an object's name: use lower-case letters, digits, inner dashes and dots",
-    ),
-]
+OBJECT_NAME: Final = Spelling(
+    pattern=r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?",
+    wanted="an object's name: use lower-case letters, digits, inner dashes and dots",
+)
+ObjectName = Annotated[str, StringConstraints(max_length=253), OBJECT_NAME]
 HostName = Annotated[
     str,
     StringConstraints(max_length=253),
@@ -40,6 +37,9 @@ Version = Annotated[
     StringConstraints(min_length=1, max_length=128),
     Spelling(pattern=r"[!-~]*", wanted="a version: use printable ASCII characters and no spaces"),
 ]
+
+
+LineageText = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
 class StageKind(StrEnum):
@@ -68,11 +68,37 @@ class OnNoMetrics(StrEnum):
     ROLLBACK = "Rollback"
 
 
+class ApprovalMode(StrEnum):
+    """Who says that a stage is left whose gate passes."""
+
+    AUTO = "Auto"
+    SUGGEST = "Suggest"
+    MANUAL = "Manual"
+
+
+class StageApproval(StrEnum):
+    """The same for one stage, whatever the release's mode is."""
+
+    REQUIRED = "Required"
+    AUTO = "Auto"
+
+
+class Lineage(SpecModel):
+    """Where a model comes from; kept in the history, and no part of what makes a revision another."""
+
+    code: LineageText | None = Field(default=None, description="Commit of its code, such as git@4be1c0d.")
+    data: LineageText | None = Field(default=None, description="Its training data, such as s3://datasets/radar/1.")
+    run: LineageText | None = Field(default=None, description="The run that trained it, such as mlflow:/8812.")
+
+
 class Model(SpecModel):
     """The model that is served."""
 
     version: Version = Field(
-        description="Version of the model. Any change of model, or of the server's port or template, starts a rollout."
+        description="Version of the model. Any change of it, or of the server's port or template, starts a rollout."
+    )
+    lineage: Lineage | None = Field(
+        default=None, description="Where the model comes from. A change of it alone starts no rollout."
     )
 
 
@@ -152,6 +178,11 @@ class Stage(SpecModel):
         default=None,
         description="With no verdict by then, analysis.onInconclusive decides. Default 2h, never less than twice bake.",
     )
+    approval: StageApproval | None = Field(
+        default=None,
+        description="Required: the stage is left only when a person approves. Auto: it is left by itself when its gate "
+        "passes. Default: as approval.mode says.",
+    )
 
     @property
     def kind(self) -> StageKind:
@@ -206,6 +237,26 @@ class Analysis(SpecModel):
     metrics_deadline: PositiveDuration | None = Field(default=None, description="Default 30m.")
 
 
+class Approval(SpecModel):
+    """Whether people approve what the operator would do. A rollback never waits for anybody."""
+
+    mode: ApprovalMode | None = Field(
+        default=None,
+        description="Auto: a stage is left when its gate passes. Suggest: the operator says so and waits for an "
+        "Approve. Manual: every stage needs an Approve. Default Auto.",
+    )
+    automate_after: Annotated[int, Between(1, 100)] | None = Field(
+        default=None,
+        description="Suggest: so many suggestions followed in a row earn a stage its automation. Default 5.",
+    )
+
+
+class ContractRef(SpecModel):
+    """A ModelContract of the release's own namespace."""
+
+    name: ObjectName = Field(description="Name of the ModelContract.")
+
+
 class ReleaseSpec(SpecModel):
     """The whole spec of a ModelRelease."""
 
@@ -216,7 +267,10 @@ class ReleaseSpec(SpecModel):
     model: Model
     server: Server
     traffic: Traffic
-    contract: Contract
+    contract: Contract | None = Field(default=None, description="What must hold; or write contractRef.")
+    contract_ref: ContractRef | None = Field(
+        default=None, description="A ModelContract in the namespace of the release, instead of contract."
+    )
     stages: list[Stage] | None = Field(
         default=None,
         min_length=1,
@@ -225,6 +279,7 @@ class ReleaseSpec(SpecModel):
         json_schema_extra=BY_NAME,
     )
     analysis: Analysis | None = None
+    approval: Approval | None = None
     history: Annotated[int, Between(1, 50)] | None = Field(
         default=None, description="How many ended rollouts status.history keeps. Default 10."
     )
@@ -275,6 +330,16 @@ class ReleaseSpec(SpecModel):
     def metrics_deadline(self) -> timedelta:
         """How long Prometheus may stay silent before ``on_no_metrics`` decides."""
         return parse_duration((self.analysis and self.analysis.metrics_deadline) or "30m")
+
+    @property
+    def approval_mode(self) -> ApprovalMode:
+        """Who says that a stage is left whose gate passes."""
+        return (self.approval and self.approval.mode) or ApprovalMode.AUTO
+
+    @property
+    def automate_after(self) -> int:
+        """How many suggestions in a row must be followed to earn automation."""
+        return (self.approval and self.approval.automate_after) or 5
 
     @property
     def history_limit(self) -> int:

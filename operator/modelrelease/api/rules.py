@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from modelrelease.api.constraints import Spelling
 from modelrelease.api.contract import Contract
 from modelrelease.api.contract_rules import CONTRACT_RULES
+from modelrelease.api.decision import DecisionSpec, Verb
 from modelrelease.api.quantities import PERCENT, parse_duration, parse_fraction
 from modelrelease.api.release import (
     DEFAULT_BAKE,
@@ -45,11 +46,22 @@ RELEASE_NAME: Final = Spelling(
 
 def problems_of(spec: ReleaseSpec) -> list[str]:
     """Return every problem of *spec*, each as ``where: what, what is allowed``; none when it can be carried out."""
+    selectors = _selector_problems(spec.contract, "spec.contract") if spec.contract else ()
     # A rule and the parser may say the same of a histogram's name.
-    return list(dict.fromkeys([*_broken_rules(spec), *_selector_problems(spec.contract)]))
+    return list(dict.fromkeys([*_broken_rules(spec), *selectors]))
 
 
-def _broken_rules(spec: ReleaseSpec) -> Iterator[str]:
+def contract_problems(contract: Contract) -> list[str]:
+    """Return every problem of the spec of a ModelContract, as ``problems_of`` does."""
+    return list(dict.fromkeys([*_broken_rules(contract), *_selector_problems(contract, "spec")]))
+
+
+def decision_problems(decision: DecisionSpec) -> list[str]:
+    """Return every problem of the spec of a ReleaseDecision, as ``problems_of`` does."""
+    return list(_broken_rules(decision))
+
+
+def _broken_rules(spec: BaseModel) -> Iterator[str]:
     for where, model in models_of(spec):
         yield from _duplicates(model, where)
         for rule in RULES:
@@ -87,14 +99,14 @@ def _duplicates(model: BaseModel, where: str) -> Iterator[str]:
             seen.add(key)
 
 
-def _selector_problems(contract: Contract) -> Iterator[str]:
-    """Yield what only a PromQL parser knows."""
+def _selector_problems(contract: Contract, where: str) -> Iterator[str]:
+    """Yield what only a PromQL parser knows of the contract whose place is *where*."""
     labels = frozenset(label for dimension in contract.slices or [] for label in dimension.labels)
     for index, metric in enumerate(contract.metrics):
         for path, text in metric.selectors:
             problem_of = histogram_problem if path.endswith(".histogram") else selector_problem
             if problem := problem_of(text, labels):
-                yield f"spec.contract.metrics[{index}].{path}: {problem}"
+                yield f"{where}.metrics[{index}].{path}: {problem}"
 
 
 # CEL has no weeks and days, so durations are added up unit by unit; "ms" goes first, because it ends in "s".
@@ -113,11 +125,17 @@ def _cel_milliseconds(text: str) -> str:
 _CEL_KIND: Final = "(has(self.shadow) ? '{shadow}' : has(self.canary) ? '{canary}' : '{full}')"
 _CEL_BAKE: Final = f"(has(self.bake) ? self.bake : {_CEL_KIND.format(**DEFAULT_BAKE)})"
 _CEL_KINDS: Final = cel_count("shadow", "canary", "full")
+_CEL_CONTRACTS: Final = cel_count("contract", "contractRef")
 _CEL_PERCENTS: Final = "self.stages.filter(s, has(s.canary)).map(s, s.canary.percent)"
 
 
 def _kinds(stage: Stage) -> Words | None:
     count = sum(kind is not None for kind in (stage.shadow, stage.canary, stage.full))
+    return words_if(count != 1, count)
+
+
+def _contracts(spec: ReleaseSpec) -> Words | None:
+    count = sum(given is not None for given in (spec.contract, spec.contract_ref))
     return words_if(count != 1, count)
 
 
@@ -212,7 +230,35 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         words=(_CEL_PERCENTS,),
         broken=_not_rising,
     ),
+    # The contract.
+    Rule(
+        on=ReleaseSpec,
+        path="",
+        says="has {} contracts, allowed is exactly one of contract, contractRef",
+        cel=f"{_CEL_CONTRACTS} == 1",
+        words=(_CEL_CONTRACTS,),
+        broken=_contracts,
+    ),
     *CONTRACT_RULES,
+    # What people decide.
+    Rule(
+        on=DecisionSpec,
+        path=".stage",
+        says="an Approve is for one stage: write its name, as status.stage shows it",
+        cel="self.decision != 'Approve' || has(self.stage)",
+        words=(),
+        broken=lambda decision: words_if(decision.decision is Verb.APPROVE and decision.stage is None),
+    ),
+    Rule(
+        on=DecisionSpec,
+        path=".stage",
+        says="a {} is for the whole rollout: leave stage out",
+        cel="self.decision == 'Approve' || !has(self.stage)",
+        words=("self.decision",),
+        broken=lambda decision: words_if(
+            decision.decision is not Verb.APPROVE and decision.stage is not None, decision.decision
+        ),
+    ),
     # How gates are judged.
     Rule(
         on=Analysis,

@@ -119,7 +119,7 @@ def parse_selector(text: str) -> Selector:
         ValueError: It does not parse, or is anything else; the message says what is allowed.
     """
     if "`" in text and "\\" in text:
-        # The parser reads escapes inside backticks, Prometheus does not: the same text would mean two things.
+        # The parser looks for escapes inside backticks, where Prometheus knows none: most such texts do not parse.
         raise ValueError(f'{text!r} has a backslash and backticks, allowed are double quotes, such as "\\\\d+"')
     try:
         parsed = promql_parser.parse(text)

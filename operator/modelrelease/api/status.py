@@ -6,12 +6,13 @@ is a function of them, never the other way round. Numbers of the evidence are st
 ask for no floats.
 """
 
-from datetime import datetime
+from itertools import takewhile
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, Field, PlainSerializer, StringConstraints
+from pydantic import Field, StringConstraints
 
-from modelrelease.api.base import BY_TYPE, StatusModel
+from modelrelease.api.base import BY_TYPE, StatusModel, Time
+from modelrelease.api.decision import Verb
 from modelrelease.api.reasons import Outcome
 
 # Words of `status.stage` beside the names of spec.stages; those are lower-case, so they cannot collide.
@@ -20,13 +21,6 @@ COMPLETED: Final = "Completed"
 ROLLED_BACK: Final = "RolledBack"
 
 WORST_SLICES_KEPT: Final = 10
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-Time = Annotated[AwareDatetime, PlainSerializer(_rfc3339, when_used="json")]
 
 
 class Condition(StatusModel):
@@ -40,6 +34,14 @@ class Condition(StatusModel):
     last_transition_time: Time
 
 
+class LineageStatus(StatusModel):
+    """Where a model comes from, as the spec said."""
+
+    code: str | None = None
+    data: str | None = None
+    run: str | None = None
+
+
 class StageRecord(StatusModel):
     """A stage that the candidate went through, or is in: the window of its evidence."""
 
@@ -48,8 +50,13 @@ class StageRecord(StatusModel):
     percent: int | None = Field(
         default=None, description="Share of user requests, or of their copies, that it gets there."
     )
+    contract: str | None = Field(
+        default=None,
+        description="Digest of the contract that it is judged by; evidence counts under one contract only.",
+    )
     start_time: Time
     end_time: Time | None = None
+    evidence: str | None = Field(default=None, description="ConfigMap that holds what its gate was left on.")
 
 
 class RevisionStatus(StatusModel):
@@ -69,9 +76,17 @@ class StableStatus(RevisionStatus):
 class CandidateStatus(RevisionStatus):
     """The revision on trial."""
 
+    lineage: LineageStatus | None = Field(default=None, description="Where the model comes from, as the spec says.")
     replicas: int = Field(default=1, description="Pods that it is to have now.")
     unavailable_since: Time | None = Field(default=None, description="Since when its pods are not available.")
     stages: list[StageRecord] = Field(default_factory=list, description="Stages in the order they were entered.")
+
+    @property
+    def evidence_stages(self) -> list[StageRecord]:
+        """The stages whose evidence counts for the open one: those under its contract, back to the last edit of it."""
+        under = self.stages[-1].contract if self.stages else None
+        counted = list(takewhile(lambda stage: stage.contract == under, reversed(self.stages)))
+        return counted[::-1]
 
     @property
     def current_stage(self) -> StageRecord | None:
@@ -128,6 +143,7 @@ class GateStatus(StatusModel):
     reason: str
     message: str = ""
     worst: str = Field(default="", description="The worst slice in one line.")
+    contract: str | None = Field(default=None, description="Digest of the contract that it was judged by.")
     eta: str | None = Field(default=None, description="How much longer it takes at the present rates and traffic.")
     evaluated_at: Time
     clauses: list[ClauseStatus] = Field(default_factory=list)
@@ -159,6 +175,40 @@ class Rejected(StatusModel):
     time: Time
 
 
+class DecisionRecord(StatusModel):
+    """A ReleaseDecision that was taken up."""
+
+    name: str
+    uid: str = Field(description="By which it is known, so that it is applied once.")
+    decision: Verb
+    revision: str
+    stage: str = Field(description="Where the candidate was; of an Approve, the stage that it approves.")
+    approved_by: str
+    reason: str = ""
+    despite: str | None = Field(default=None, description="The hold that an Approve overrules.")
+    time: Time = Field(description="When it was taken up.")
+
+
+class Suggestion(StatusModel):
+    """What the operator would do if it were asked to."""
+
+    stage: str = Field(description="The stage whose gate passes.")
+    action: Literal["Advance", "Complete"]
+    to: str | None = Field(default=None, description="The stage that comes next.")
+    message: str
+    since: Time
+
+
+class Followed(StatusModel):
+    """How the operator's suggestions in a stage were answered, over all rollouts."""
+
+    stage: str
+    in_a_row: int = Field(default=0, description="Followed since the last time that one was overruled.")
+    followed: int = 0
+    overruled: int = 0
+    automation_earned: bool = Field(default=False, description="Whether in_a_row reached approval.automateAfter.")
+
+
 class HistoryEntry(StatusModel):
     """A rollout that ended."""
 
@@ -167,6 +217,11 @@ class HistoryEntry(StatusModel):
     outcome: Literal["Completed", "RolledBack", "Cancelled", "Superseded"]
     reason: str
     message: str = ""
+    lineage: LineageStatus | None = Field(default=None, description="Where the model came from, as the spec said.")
+    decisions: list[DecisionRecord] = Field(default_factory=list, description="What people decided, in order.")
+    evidence: list[str] = Field(
+        default_factory=list, description="ConfigMaps that hold what each of its gates was left on."
+    )
     start_time: Time
     end_time: Time
 
@@ -184,6 +239,13 @@ class ReleaseStatus(StatusModel):
         default_factory=list,
         max_length=16,
         description="What each stage could prove, as of when the candidate started; empty when nothing was known.",
+    )
+    suggestion: Suggestion | None = Field(default=None, description="With mode Suggest: what awaits an Approve.")
+    followed: list[Followed] = Field(
+        default_factory=list, max_length=16, description="How suggestions were answered, by stage."
+    )
+    decisions: list[DecisionRecord] = Field(
+        default_factory=list, max_length=20, description="What people decided since the last rollout ended."
     )
     metrics_missing_since: Time | None = Field(default=None, description="Since when Prometheus cannot be read.")
     rejected: list[Rejected] = Field(default_factory=list, max_length=10)

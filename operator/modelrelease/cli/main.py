@@ -1,48 +1,28 @@
 """
-The command line: what the operator does, without a cluster.
+The command line: what the operator does without a cluster, and what people do in one.
 
-Exit codes of ``judge``: 0 Pass, 10 Breach, 11 Inconclusive, 2 bad input.
+It is one program under two names: ``modelrelease``, and ``kubectl-modelrelease`` for ``kubectl modelrelease``. What
+takes long to import is imported by the command that needs it.
 """
 
-import json
-from collections.abc import Sequence
-from enum import StrEnum
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.release import DEFAULT_STAGES, Stage
-from modelrelease.cli import forecast_view, verdict_view
-from modelrelease.cli.contract_file import read_contract
-from modelrelease.cli.counts_file import read_counts
+from modelrelease.cli import decisions, files, live
 from modelrelease.cli.problems import BadInput
-from modelrelease.core.counts import StageCounts
-from modelrelease.core.forecast import forecast as outlooks_of
-from modelrelease.core.judge import judge as judge_gate
-from modelrelease.core.verdict import GateVerdict
-
-EXIT_CODES: Final = {Outcome.PASS: 0, Outcome.BREACH: 10, Outcome.INCONCLUSIVE: 11}
-BAD_INPUT: Final = 2
-TABLE_WIDTH: Final = 120
-"""Narrower terminals wrap lines: a cell that is cut off tells nothing."""
+from modelrelease.cli.terminal import BAD_INPUT, Context, Kubeconfig, Namespace, Output, access, fail
 
 app = typer.Typer(
     help="Release machine-learning models through shadow, canary and full, judged slice by slice.",
+    epilog="Exit codes: 0 done or Pass, 1 lint warns or diff would change something, 2 bad input, 3 the cluster "
+    "refuses or cannot be reached, 4 the operator did not follow a decision, 10 Breach, rolled back, 11 Inconclusive.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Output(StrEnum):
-    """How a verdict is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
 
 ContractFile = Annotated[Path, typer.Argument(help="YAML of a ModelRelease, a ModelContract or a bare contract.")]
 CountsFile = Annotated[
@@ -58,13 +38,11 @@ ErrorBudget = Annotated[
 OutputForm = Annotated[Output, typer.Option("-o", "--output", help="table for people, json for programs.")]
 
 
-@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(installed_version("modelrelease"))
 
 
-@app.command()
 def judge(
     contract: ContractFile,
     counts: CountsFile,
@@ -80,134 +58,65 @@ def judge(
 
     Exit code: 0 Pass, 10 Breach, 11 Inconclusive, 2 bad input.
     """
+    from modelrelease.cli import offline
+
     try:
-        asked = read_contract(contract)
-        evidence = _until(stage, read_counts(counts, asked.contract, asked.stages))
-        budget = _budget(error_budget, asked.error_budget)
+        code = offline.judge(
+            contract, counts, stage=stage, design_effect=design_effect, error_budget=error_budget, output=output
+        )
     except BadInput as bad:
-        typer.echo(str(bad), err=True)
-        raise typer.Exit(BAD_INPUT) from bad
-    verdict = judge_gate(
-        asked.contract,
-        evidence,
-        error_budget=budget,
-        has_baseline=True,
-        compared=_compared(evidence[-1]),
-        design_effect=design_effect,
-    )
-    if problems := _cannot_be_told(verdict):
-        typer.echo("\n".join(f"{counts}: {problem}" for problem in problems), err=True)
-        raise typer.Exit(BAD_INPUT)
-    if output is Output.JSON:
-        typer.echo(json.dumps(verdict_view.as_json(verdict), allow_nan=False))
-    else:
-        _wide_console().print(verdict_view.as_table(verdict, evidence[-1].stage))
-    raise typer.Exit(EXIT_CODES[verdict.outcome])
+        fail(str(bad), BAD_INPUT)
+    raise typer.Exit(code)
 
 
-@app.command()
 def forecast(
-    contract: ContractFile,
-    counts: CountsFile,
+    contract: Annotated[
+        Path, typer.Argument(help="As for judge; or, without COUNTS, the name of a release in the cluster.")
+    ],
+    counts: Annotated[Path | None, typer.Argument(help="CSV as for judge, of the arm baseline alone.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only this stage of the plan. Default: all.")] = None,
     design_effect: DesignEffect = 1.0,
     error_budget: ErrorBudget = None,
     output: OutputForm = Output.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
     """
     Tell what each stage can prove, from counts of the baseline alone, before anything is released.
 
-    The counts are of one stage, of any name, with the column seconds. Exit code: 0 when every gate can pass before its
-    deadline, 11 when one cannot, 2 bad input.
+    The counts are of one stage, of any name, with the column seconds. With the name of a release instead of files, what
+    the operator foretold when its rollout began. Exit code: 0 when every gate can pass before its deadline, 11 when one
+    cannot, 2 bad input.
     """
+    if counts is None:
+        live.forecast_of(str(contract), output, access(kubeconfig, context, namespace))
+    from modelrelease.cli import offline
+
     try:
-        asked = read_contract(contract)
-        history = _history(read_counts(counts, asked.contract, (), any_stage=True))
-        budget = _budget(error_budget, asked.error_budget)
-        stages = _only(stage, asked.stages or DEFAULT_STAGES)
+        code = offline.forecast(
+            contract, counts, stage=stage, design_effect=design_effect, error_budget=error_budget, output=output
+        )
     except BadInput as bad:
-        typer.echo(str(bad), err=True)
-        raise typer.Exit(BAD_INPUT) from bad
-    outlooks = outlooks_of(
-        asked.contract,
-        history,
-        stages,
-        error_budget=budget,
-        design_effect=design_effect,
-    )
-    if output is Output.JSON:
-        typer.echo(json.dumps(forecast_view.as_json(outlooks), allow_nan=False))
-    else:
-        _wide_console().print(forecast_view.as_table(outlooks))
-    raise typer.Exit(0 if all(outlook.in_time for outlook in outlooks) else EXIT_CODES[Outcome.INCONCLUSIVE])
+        fail(str(bad), BAD_INPUT)
+    raise typer.Exit(code)
 
 
-def _cannot_be_told(verdict: GateVerdict) -> list[str]:
-    """
-    Return what the histograms are too coarse to judge over all traffic, clause by clause.
-
-    More of the same counts would not help. Harm that is proved all the same stays a breach.
-    """
-    if verdict.outcome is Outcome.BREACH:
-        return []
-    return [
-        clause.message
-        for clause in verdict.clauses
-        if clause.reason is Reason.HISTOGRAM_TOO_COARSE
-        and clause.overall
-        and clause.overall.reason is Reason.HISTOGRAM_TOO_COARSE
-    ]
-
-
-def _only(stage: str | None, plan: Sequence[Stage]) -> Sequence[Stage]:
-    """Return the one stage that is asked for, or all."""
-    chosen = [planned for planned in plan if stage in (None, planned.name)]
-    if not chosen:
-        raise BadInput([f"--stage: {stage!r} is not in the plan; allowed are {', '.join(p.name for p in plan)}"])
-    return chosen
-
-
-def _history(evidence: tuple[StageCounts, ...]) -> StageCounts:
-    """Return the one stage of a baseline's history."""
-    if len(evidence) != 1:
-        names = ", ".join(counts.stage for counts in evidence)
-        raise BadInput([f"a forecast is made from one stage's counts; there are {names}"])
-    history = evidence[0]
-    if history.seconds <= 0:
-        raise BadInput(["a forecast needs to know how long was counted: give the column seconds, more than 0"])
-    if _seen(history, 1):
-        raise BadInput(["a forecast is made before there is a candidate; only the arm baseline is allowed"])
-    return history
-
-
-def _wide_console() -> Console:
-    return Console(width=max(Console().width, TABLE_WIDTH))
-
-
-def _until(stage: str | None, evidence: tuple[StageCounts, ...]) -> tuple[StageCounts, ...]:
-    """Return the evidence up to *stage*, which becomes the current one."""
-    if stage is None:
-        return evidence
-    names = [counts.stage for counts in evidence]
-    if stage not in names:
-        raise BadInput([f"--stage: {stage!r} has no counts; allowed are {', '.join(names)}"])
-    return evidence[: names.index(stage) + 1]
-
-
-def _compared(current: StageCounts) -> bool:
-    """Return whether relative clauses are judged: at full, nobody may be left on the old revision."""
-    return current.kind != "full" or _seen(current, 0)
-
-
-def _seen(stage: StageCounts, arm: int) -> bool:
-    """Return whether anything was counted in an arm: 0 is the baseline, 1 the candidate."""
-    counted = [table.of for table in stage.counts.values()] + [table.of for table in stage.histograms.values()]
-    return any(bool((of[:, arm] > 0).any()) for of in counted)
-
-
-def _budget(given: float | None, default: float) -> float:
-    if given is None:
-        return default
-    if not 0 < given < 1:
-        raise BadInput([f"--error-budget: {given} is not a chance; more than 0 and less than 1 is allowed"])
-    return given
+for panel, commands in (
+    ("Look at releases", (live.get, live.explain, live.watch, live.history)),
+    (
+        "Decide about releases",
+        (
+            decisions.approve,
+            decisions.rollback,
+            decisions.retry,
+            decisions.promote,
+            decisions.suspend,
+            decisions.resume,
+        ),
+    ),
+    ("Files, before they are applied", (files.lint, files.diff, forecast, judge)),
+    ("And", (version,)),
+):
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)

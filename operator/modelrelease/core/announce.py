@@ -8,8 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from modelrelease.api.decision import Verb
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.status import COMPLETED, PENDING, ROLLED_BACK, Condition, ReleaseStatus, StageRecord
+from modelrelease.api.status import (
+    COMPLETED,
+    PENDING,
+    ROLLED_BACK,
+    Condition,
+    DecisionRecord,
+    ReleaseStatus,
+    StageRecord,
+)
+from modelrelease.core.rulings import known_decisions
 from modelrelease.core.verdict import Finding, GateVerdict
 
 
@@ -27,10 +37,56 @@ _STARTED: Final = {"shadow": "ShadowStarted", "canary": "CanaryStarted", "full":
 
 def announce(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None = None) -> list[Announcement]:
     """Return the events of going from *before* to *after*, by *finding*; none when nothing that matters differs."""
-    return [*_rollout(before, after, finding), *_forecast(before, after), *_conditions(before, after)]
+    return [
+        *_decisions(before, after),
+        *_rollout(before, after, finding),
+        *_forecast(before, after),
+        *_conditions(before, after),
+        *_automation(before, after),
+    ]
+
+
+_DECIDED: Final = {
+    Verb.APPROVE: ("Approved", "approves stage {stage} of revision {revision}"),
+    Verb.ROLLBACK: ("RollbackRequested", "takes users off revision {revision}"),
+    Verb.RETRY: ("RetryRequested", "lets revision {revision} be tried again"),
+    Verb.PROMOTE: ("PromotionRequested", "promotes revision {revision} from {stage}, without the rest of the proof"),
+}
+
+
+def _decisions(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    """Tell every decision that was taken up."""
+    known = {record.uid for record in known_decisions(before)}
+    for record in known_decisions(after):
+        if record.uid not in known:
+            reason, does = _DECIDED[record.decision]
+            despite = f", in spite of {record.despite}" if record.despite else ""
+            why = f": {record.reason}" if record.reason else ""
+            what = does.format(stage=record.stage, revision=record.revision)
+            yield Announcement("Normal", reason, f"{record.approved_by} {what}{despite}{why}")
+
+
+def _automation(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
+    """Tell when a stage has earned its automation, and when an answer takes it back."""
+    earned = {entry.stage for entry in before.followed if entry.automation_earned}
+    for entry in after.followed:
+        if entry.automation_earned and entry.stage not in earned:
+            message = f"stage {entry.stage}: {entry.in_a_row} suggestions were followed in a row; it can be automated"
+            yield Announcement("Normal", "AutomationEarned", message)
+        if entry.stage in earned and not entry.automation_earned:
+            message = f"stage {entry.stage}: a suggestion was overruled; the count begins anew"
+            yield Announcement("Warning", "AutomationLost", message)
 
 
 def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
+    if (old := _open_stage(before)) and (new := _open_stage(after)) and _judged_anew(old, new):
+        yield Announcement(
+            "Normal",
+            "ContractChanged",
+            f"stage {new.name}: the contract was edited (digest {old.contract} -> {new.contract}): evidence and bake "
+            "begin anew, and what earlier stages showed counts no more",
+        )
+        return
     moved = (before.stage, before.stage_start_time) != (after.stage, after.stage_start_time)
     if not moved:
         yield from _growing(before, after)
@@ -46,6 +102,14 @@ def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
             yield from _ended(before, after)
         case _:
             yield from _entered(before, after, finding)
+
+
+def _open_stage(status: ReleaseStatus) -> StageRecord | None:
+    return status.candidate.current_stage if status.candidate else None
+
+
+def _judged_anew(old: StageRecord, new: StageRecord) -> bool:
+    return old.name == new.name and old.contract != new.contract
 
 
 def _growing(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
@@ -81,17 +145,26 @@ def _entered(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
     if trial is None or record is None:
         return
     if isinstance(finding, GateVerdict):
-        yield _left(before.stage, finding)
+        yield _left(before, after, finding)
     if record.kind == "full":
         yield Announcement("Normal", "Promoted", f"version {trial.version} answers all users")
     yield Announcement("Normal", _STARTED[record.kind], _stage_message(after, record))
 
 
-def _left(stage: str, verdict: GateVerdict) -> Announcement:
+def _left(before: ReleaseStatus, after: ReleaseStatus, verdict: GateVerdict) -> Announcement:
+    stage = before.stage
+    given = [record for record in after.decisions if record.stage == stage and _overrules(record)]
+    if given and before.stage_start_time and given[-1].time >= before.stage_start_time:
+        message = f"stage {stage} is left as {given[-1].approved_by} decided, whatever its gate says: {verdict.message}"
+        return Announcement("Warning", "GateOverruled", message)
     if verdict.outcome is Outcome.PASS:
         return Announcement("Normal", "GatePassed", f"stage {stage}: {verdict.message}")
     message = f"stage {stage} is left without a verdict, as analysis.onInconclusive asks: {verdict.message}"
     return Announcement("Warning", "GateInconclusive", message)
+
+
+def _overrules(record: DecisionRecord) -> bool:
+    return record.despite is not None or record.decision == Verb.PROMOTE
 
 
 def _stage_message(after: ReleaseStatus, record: StageRecord) -> str:
@@ -121,7 +194,9 @@ def _rolled_back(after: ReleaseStatus) -> Iterator[Announcement]:
         f"all traffic goes to {to}",
     )
     yield Announcement(
-        "Warning", "RevisionRejected", f"revision {entry.revision} is not retried by itself: release another revision"
+        "Warning",
+        "RevisionRejected",
+        f"revision {entry.revision} is not retried by itself: release another one, or decide Retry",
     )
 
 
@@ -165,6 +240,8 @@ def _condition(new: Condition, old: Condition | None, stage: str) -> Iterator[An
             yield Announcement("Normal", "MetricsAvailable", new.message)
         case "ShadowFlowing", "False":
             yield Announcement("Warning", "ShadowNotFlowing", new.message)
+        case "AwaitingApproval", "True" if new.reason == Reason.AWAITING_APPROVAL:
+            yield Announcement("Normal", "ApprovalNeeded", new.message)
         case "AwaitingApproval", "True":
             yield Announcement("Warning", "ContractBreached", new.message)
         case "Reconciling", "True" if new.reason == Reason.DEADLINE_EXCEEDED:

@@ -113,6 +113,13 @@ def _moments(vector: Vector) -> set[tuple[frozenset[tuple[str, str]], float]]:
     return {(frozenset(sample.labels.items()), sample.value) for sample in vector}
 
 
+def covered_seconds(asked: StageQueries, answers: Answers) -> float | None:
+    """Return the seconds of the window in which the candidate was scraped; None when that was not asked."""
+    if asked.coverage is None:
+        return None
+    return asked.step * sum(sample.value for sample in answers[asked.coverage])
+
+
 def stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int] | MetricsUnavailable:
     """Return the counts of a stage and how many samples were bad, or why the answers cannot be understood."""
     try:

@@ -13,8 +13,8 @@ from modelrelease.api.parse import Release
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import PENDING, ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
-from modelrelease.core.decide import Decision, Hold
-from modelrelease.core.plan import Plan, on_trial
+from modelrelease.core.decide import Decision, Hold, on_trial
+from modelrelease.core.plan import Plan
 from modelrelease.core.verdict import Finding
 
 SOON: Final = timedelta(seconds=1)

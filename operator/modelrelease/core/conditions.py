@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import COMPLETED, ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
-from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation
+from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation, suggests
 from modelrelease.core.observation import Workload
 from modelrelease.core.plan import traffic_of
 from modelrelease.core.verdict import GateVerdict
@@ -28,6 +28,7 @@ def conditions_of(it: Situation, decision: Decision, after: ReleaseStatus) -> li
         *_traffic(it, after),
         *_shadow(it, after),
         *_approval(decision),
+        *_automation(it, after),
         *_metrics(it),
     ]
 
@@ -89,8 +90,8 @@ def _traffic(it: Situation, after: ReleaseStatus) -> list[Wanted]:
     if problem:
         return [("TrafficInSync", "False", problem.reason, problem.message)]
     route = it.seen.route
-    if route is None:
-        return []
+    if route is None or not any(part and part.weight for part in (it.status.stable, it.status.candidate)):
+        return []  # status gives users to nobody: a route that is left over is neither in sync nor has it drifted
     moved = traffic_of(after) != traffic_of(it.status)
     if moved or (not route.in_sync and _our_turn(it)):
         return [("TrafficInSync", "False", Reason.NOT_WRITTEN, "the route is written as status and spec now ask for")]
@@ -127,10 +128,26 @@ def _shadow(it: Situation, after: ReleaseStatus) -> list[Wanted]:
 
 def _approval(decision: Decision) -> list[Wanted]:
     match decision:
-        case Hold(reason=Reason.BREACH_HELD, message=message):
-            return [("AwaitingApproval", "True", Reason.BREACH_HELD, message)]
+        case Hold(reason=Reason.BREACH_HELD | Reason.AWAITING_APPROVAL as reason, message=message):
+            return [("AwaitingApproval", "True", reason, message)]
         case _:
             return []
+
+
+def _automation(it: Situation, after: ReleaseStatus) -> list[Wanted]:
+    """Return whether a stage has earned to go on by itself, while the operator only suggests."""
+    stages = [stage.name for stage in it.release.spec.plan_stages if suggests(it.release, stage)]
+    if not stages:
+        return []
+    needed = it.release.spec.automate_after
+    rows = {entry.stage: entry.in_a_row for entry in after.followed}
+    count = ", ".join(f"{name} {rows.get(name, 0)}" for name in stages)
+    followed = f"suggestions followed in a row, by stage: {count}; {needed} earn a stage its automation"
+    earned = [name for name in stages if rows.get(name, 0) >= needed]
+    if not earned:
+        return [("AutomationEarned", "False", Reason.NOT_YET_EARNED, followed)]
+    how = f"approval: Auto can be written for {', '.join(earned)}"
+    return [("AutomationEarned", "True", Reason.SUGGESTIONS_FOLLOWED, f"{how} ({followed})")]
 
 
 def _metrics(it: Situation) -> list[Wanted]:

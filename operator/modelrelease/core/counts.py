@@ -89,6 +89,8 @@ class StageCounts:
         histograms: Quantiles and distributions, likewise.
         percent: Share of the requests that the candidate is to get, or copies of them; None when it is not known.
         noise: What the baseline tells of the noise; None when it was not asked. Known of the current stage only.
+        covered: Seconds of the window in which the candidate was scraped, by Prometheus' own samples; None when nobody
+            knows. Known of the current stage only.
     """
 
     stage: str
@@ -98,6 +100,7 @@ class StageCounts:
     histograms: Mapping[tuple[str, str], BinCounts] = field(default_factory=dict)
     percent: int | None = None
     noise: "Noise | None" = None
+    covered: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

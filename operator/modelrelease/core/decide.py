@@ -4,12 +4,13 @@ Every decision, in one table.
 ``decide`` asks the rows of ``TABLE`` in order; the first that has something to say decides. A row looks at the
 situation and returns a decision or None; it changes nothing. So the table reads like the manual:
 
+    what a person wants at once       a rollback
     what is wrong with the order      invalid spec, suspended
     what is ordered                   the stable revision, a rejected one, a new one
     what cannot work                  a name that is taken, a Gateway that is absent
     whether the candidate lives       not available yet, not available any more
     what the evidence says            breach, no metrics, inconclusive
-    and only then what comes next     bake, grow, next stage, complete
+    and only then what comes next     bake, approval, grow, next stage, complete
 
 The last row always answers, and no row raises: a fault is a Hold with a reason, never a verdict.
 """
@@ -20,16 +21,29 @@ from datetime import datetime, timedelta
 from typing import Final, TypeGuard
 
 from modelrelease.api.contract import OnBreach
+from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.release import OnInconclusive, OnNoMetrics, Stage, StageKind
-from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, RevisionStatus, StageRecord
+from modelrelease.api.release import ApprovalMode, OnInconclusive, OnNoMetrics, Stage, StageApproval, StageKind
+from modelrelease.api.status import (
+    ROLLED_BACK,
+    CandidateStatus,
+    DecisionRecord,
+    ReleaseStatus,
+    RevisionStatus,
+    StageRecord,
+)
 from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.elapsed import Jump, elapsed
 from modelrelease.core.observation import Observation
 from modelrelease.core.verdict import Finding, GateVerdict
 
 NO_PODS_GRACE: Final = timedelta(seconds=15)
 """How long users may be sent to a candidate that has no pod left: one restart, not more."""
+
+
+GAP_TOLD: Final = timedelta(minutes=1)
+"""Time of a stage without samples from which on it is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,13 @@ class Advance:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejudge:
+    """The contract was edited: what counts for the open stage, its evidence and its bake, begins anew."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RollBack:
     """All traffic returns to the stable revision, and the candidate is rejected."""
 
@@ -86,7 +107,7 @@ class Complete:
     message: str
 
 
-Decision = Hold | Start | Prepare | Advance | RollBack | Cancel | Complete
+Decision = Hold | Start | Prepare | Advance | Rejudge | RollBack | Cancel | Complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +121,7 @@ class Situation:
         seen: What was read this tick.
         finding: What the open stage's gate says; None when no stage is open or it was not asked.
         now: The one time of this tick.
+        jumps: When and how far the clock was set since this process began.
     """
 
     release: Release
@@ -107,11 +129,12 @@ class Situation:
     seen: Observation
     finding: Finding | None
     now: datetime
+    jumps: tuple[Jump, ...] = ()
 
     @property
     def trial(self) -> CandidateStatus | None:
         """The candidate on trial; a rejected one is not."""
-        return None if self.status.stage == ROLLED_BACK else self.status.candidate
+        return on_trial(self.status)
 
     @property
     def initial(self) -> bool:
@@ -156,6 +179,29 @@ class Situation:
         return stages.get((self.record.name, self.record.kind)) if self.record else None
 
     @property
+    def approvals(self) -> tuple[DecisionRecord, ...]:
+        """The approvals of the open stage, given since it was opened."""
+        trial, record = self.trial, self.record
+        if trial is None or record is None:
+            return ()
+        return tuple(
+            it
+            for it in decided(self.status, Verb.APPROVE, trial)
+            if it.stage == record.name and it.time >= record.start_time
+        )
+
+    @property
+    def promotion(self) -> DecisionRecord | None:
+        """The Promote that was given where the candidate is now."""
+        since = self.status.stage_start_time
+        given = decided(self.status, Verb.PROMOTE, self.trial) if self.trial and since else ()
+        return next((it for it in given if it.stage == self.status.stage and since and it.time >= since), None)
+
+    def overruled(self, reason: Reason) -> bool:
+        """Return whether a person has approved the open stage in spite of *reason*."""
+        return any(it.despite == reason for it in self.approvals)
+
+    @property
     def plan(self) -> tuple[Stage, ...]:
         """The stages of this rollout; a first release has nothing to compare with and goes straight to full."""
         stages = self.release.spec.plan_stages
@@ -170,8 +216,59 @@ class Situation:
         return following[0] if following else None
 
     def since(self, moment: datetime | None) -> timedelta:
-        """Return how long ago *moment* was; nothing for a moment that never came or that lies ahead."""
-        return max(self.now - moment, timedelta(0)) if moment else timedelta(0)
+        """Return how much time has passed since *moment*; none for a moment that never came or that lies ahead."""
+        return elapsed(moment, self.now, self.jumps) if moment else timedelta(0)
+
+    @property
+    def open_for(self) -> timedelta:
+        """Time since the open stage began."""
+        return self.since(self.record.start_time if self.record else None)
+
+    @property
+    def observed(self) -> timedelta:
+        """
+        Time of the open stage of which there is evidence.
+
+        It is what Prometheus has samples of: neither a clock that jumps nor an hour without scrapes bakes anything.
+        Where nobody knows, it is the time that has passed.
+        """
+        counted = self.seen.evidence[-1:] if isinstance(self.seen.evidence, tuple) else ()
+        covered = [timedelta(seconds=it.covered) for it in counted if it.covered is not None]
+        return min([self.open_for, *covered])
+
+
+def under_another_contract(record: StageRecord, release: Release) -> bool:
+    """Return whether a stage was judged by a contract that says something else than the present one."""
+    return record.contract is not None and record.contract != release.contract.digest
+
+
+def on_trial(status: ReleaseStatus) -> CandidateStatus | None:
+    """Return the candidate that still has pods to keep; a rejected one has not."""
+    return None if status.stage == ROLLED_BACK else status.candidate
+
+
+def decided(status: ReleaseStatus, verb: Verb, trial: CandidateStatus) -> tuple[DecisionRecord, ...]:
+    """Return what people decided about the candidate with this verb, in order."""
+    return tuple(it for it in status.decisions if it.decision == verb and it.revision == trial.revision)
+
+
+def needs_approval(release: Release, stage: Stage) -> bool:
+    """Return whether a person has to say that *stage* is left when its gate passes."""
+    if stage.approval is not None:
+        return stage.approval is StageApproval.REQUIRED
+    return release.spec.approval_mode is not ApprovalMode.AUTO
+
+
+def suggests(release: Release, stage: Stage) -> bool:
+    """Return whether the operator suggests what it would do, and learns how often that is followed."""
+    return stage.approval is None and release.spec.approval_mode is ApprovalMode.SUGGEST
+
+
+def overdue(it: Situation) -> bool:
+    """Return whether the open stage is past its deadline, and waits for somebody to say what becomes of it."""
+    if it.stage is None or it.record is None or it.release.spec.on_inconclusive is not OnInconclusive.HOLD:
+        return False
+    return it.since(it.record.start_time) > it.stage.deadline_time
 
 
 def replicas_for(release: Release, stage: Stage) -> int:
@@ -185,6 +282,17 @@ def pods_of(release: Release, trial: CandidateStatus) -> int:
 
 
 # What is ordered.
+
+
+def _rollback_asked(it: Situation) -> Decision | None:
+    given = decided(it.status, Verb.ROLLBACK, it.trial) if it.trial else ()
+    if not given or it.initial:
+        return None
+    return RollBack(Reason.REQUESTED, f"asked for by {_who(given[-1])}")
+
+
+def _who(record: DecisionRecord) -> str:
+    return f"{record.approved_by}: {record.reason}" if record.reason else f"{record.approved_by}, without a reason"
 
 
 def _suspended(it: Situation) -> Decision | None:
@@ -212,7 +320,11 @@ def _rejected_is_wanted(it: Situation) -> Decision | None:
         return Cancel(f"the spec asks for the rejected revision {it.release.desired.name}")
     entry = next(entry for entry in reversed(it.status.rejected) if entry.revision == it.release.desired.name)
     why = f"revision {entry.revision} (version {entry.version}) was rolled back in stage {entry.stage}: {entry.message}"
-    return Hold(Reason.ROLLED_BACK, f"{why}. It is not retried by itself: release another revision", stalled=True)
+    return Hold(
+        Reason.ROLLED_BACK,
+        f"{why}. It is not retried by itself: release another revision, or decide Retry",
+        stalled=True,
+    )
 
 
 # What cannot work; asked only before traffic moves, for afterwards the evidence must be heard first.
@@ -252,6 +364,16 @@ def _stage_left_the_plan(it: Situation) -> Decision | None:
     return Start(f"stage {it.record.name} is no longer in spec.stages: the rollout starts over")
 
 
+def _contract_edited(it: Situation) -> Decision | None:
+    if it.record is None or not under_another_contract(it.record, it.release):
+        return None
+    return Rejudge(
+        f"the contract was edited in stage {it.record.name} (digest {it.record.contract} -> "
+        f"{it.release.contract.digest}): "
+        "its evidence and its bake begin anew, and what earlier stages showed counts no more"
+    )
+
+
 # Whether the candidate lives.
 
 
@@ -289,6 +411,16 @@ def _pods(it: Situation) -> str:
     return f"{it.available} of {it.available + it.missing_pods} pods of the candidate are available{why}"
 
 
+def _promoted(it: Situation) -> Decision | None:
+    """Break glass: what is left to prove is skipped. What is proved is not: a breach rolls back all the same."""
+    if it.trial is None or it.promotion is None or rolls_back(it):
+        return None
+    full, who = it.plan[-1], f"promoted by {_who(it.promotion)}"
+    if it.stage is full:
+        return _short_of_pods(it) or Complete(who)
+    return _grown(it, full) or Advance(full, f"stage {full.name}: {who}")
+
+
 # What the evidence says.
 
 
@@ -296,12 +428,19 @@ def _breaks_contract(finding: Finding | None) -> TypeGuard[GateVerdict]:
     return isinstance(finding, GateVerdict) and finding.outcome is Outcome.BREACH
 
 
+def rolls_back(it: Situation) -> bool:
+    """Return whether a clause is proved broken that takes users back at once."""
+    breach = _breaks_contract(it.finding) and it.finding.on_breach is OnBreach.ROLLBACK
+    return breach and not it.initial
+
+
 def _breach(it: Situation) -> Decision | None:
     verdict = it.finding
     if not _breaks_contract(verdict):
         return None
     if verdict.on_breach is OnBreach.HOLD:
-        return Hold(Reason.BREACH_HELD, verdict.message)
+        held = Hold(Reason.BREACH_HELD, f"{verdict.message}. A person decides: Approve, Rollback or Promote")
+        return None if it.overruled(Reason.BREACH_HELD) else held
     if it.initial:
         message = f"{verdict.message}; there is no stable revision to return to, traffic stays"
         return Hold(Reason.CONTRACT_BREACHED, message, stalled=True)
@@ -317,7 +456,8 @@ def _nothing_to_compare(it: Situation) -> Decision | None:
     if not it.initial and not alone:
         return None
     done = Complete("there was nothing to compare it with")
-    return _route_refused(it) or _baking(it) or _route_not_in_place(it) or _short_of_pods(it) or done
+    baking = _baking(it, it.open_for)
+    return _route_refused(it) or baking or _route_not_in_place(it) or _unapproved(it) or _short_of_pods(it) or done
 
 
 def _no_metrics(it: Situation) -> Decision | None:
@@ -357,7 +497,7 @@ def _inconclusive(it: Situation) -> Decision | None:
         case OnInconclusive.ROLLBACK:
             return RollBack(Reason.DEADLINE_EXCEEDED, message)
         case OnInconclusive.HOLD:
-            return Hold(Reason.DEADLINE_EXCEEDED, message)
+            return None if it.overruled(Reason.DEADLINE_EXCEEDED) else Hold(Reason.DEADLINE_EXCEEDED, message)
         case OnInconclusive.ADVANCE:
             return None
 
@@ -365,29 +505,47 @@ def _inconclusive(it: Situation) -> Decision | None:
 # What comes next.
 
 
-def _baking(it: Situation) -> Decision | None:
+def _baking(it: Situation, lived: timedelta | None = None) -> Decision | None:
+    """Hold until the stage has *lived* for its bake; by default, what counts is the time of which there is evidence."""
     if it.stage is None or it.record is None:
         return None
-    left = it.stage.bake_time - it.since(it.record.start_time)
+    lived = it.observed if lived is None else lived
+    left = it.stage.bake_time - lived
     if left <= timedelta(0):
         return None
-    return Hold(Reason.BAKING, f"the gate of stage {it.stage.name} passes; it bakes until {_at(it, left)}")
+    gap = it.open_for - lived
+    doubt = f"; {gap.total_seconds():.0f} s of it have no samples and do not count" if gap > GAP_TOLD else ""
+    return Hold(Reason.BAKING, f"the gate of stage {it.stage.name} passes; it bakes until {_at(it, left)}{doubt}")
 
 
 def _at(it: Situation, left: timedelta) -> str:
     return f"{it.now + left:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _grow(it: Situation) -> Decision | None:
-    if it.trial is None or it.next_stage is None:
+def _unapproved(it: Situation) -> Decision | None:
+    if it.stage is None or it.initial or it.approvals or not needs_approval(it.release, it.stage):
         return None
-    needed = replicas_for(it.release, it.next_stage)
+    following = f"stage {it.next_stage.name}" if it.next_stage else "the end of the rollout"
+    return Hold(
+        Reason.AWAITING_APPROVAL,
+        f"the gate of stage {it.stage.name} passes; {following} awaits an Approve of "
+        f"revision {it.trial.revision if it.trial else ''} in stage {it.stage.name}",
+    )
+
+
+def _grow(it: Situation) -> Decision | None:
+    return _grown(it, it.next_stage) if it.next_stage else None
+
+
+def _grown(it: Situation, stage: Stage) -> Decision | None:
+    """Return what the candidate lacks in pods before it enters *stage*."""
+    if it.trial is None:
+        return None
+    needed = replicas_for(it.release, stage)
     if needed > it.trial.replicas:
-        return Prepare(needed, f"the candidate grows to {needed} pods before stage {it.next_stage.name}")
+        return Prepare(needed, f"the candidate grows to {needed} pods before stage {stage.name}")
     if it.available < needed:
-        return Hold(
-            Reason.SCALING_UP, f"{it.available} of {needed} pods that stage {it.next_stage.name} needs are available"
-        )
+        return Hold(Reason.SCALING_UP, f"{it.available} of {needed} pods that stage {stage.name} needs are available")
     return None
 
 
@@ -411,6 +569,7 @@ def _opening(row: Callable[[Situation], Decision | None]) -> Callable[[Situation
 
 
 TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
+    ("a rollback is asked for", _rollback_asked),
     ("suspended", _suspended),
     ("the stable revision is wanted", _stable_is_wanted),
     ("back to stable in mid-rollout", _back_to_stable),
@@ -421,9 +580,11 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("a new revision is wanted", _new_revision),
     ("the stage left the plan", _stage_left_the_plan),
     ("the candidate is not available yet", _pending),
+    ("the candidate is not available any more", _unavailable),
+    ("a person promoted it", _promoted),
+    ("the contract was edited", _contract_edited),
     ("the candidate is too small for its first stage", _opening(_grow)),
     ("the candidate is ready for its first stage", _opening(_next_stage)),
-    ("the candidate is not available any more", _unavailable),
     ("the contract is breached", _breach),
     ("there is nothing to compare with", _nothing_to_compare),
     ("there are no metrics", _no_metrics),
@@ -431,6 +592,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the gate is inconclusive", _inconclusive),
     ("passed, but not baked", _baking),
     ("passed, but the route is not in place", _route_not_in_place),
+    ("passed, but not approved", _unapproved),
     ("passed, but too small for the next stage", _grow),
     ("passed: the next stage", _next_stage),
     ("passed, but pods are missing", _short_of_pods),
@@ -444,6 +606,9 @@ def decide(situation: Situation) -> Decision:
     return next(decision for _, row in TABLE if (decision := row(situation)))
 
 
-def refuse(invalid: InvalidSpec) -> Hold:
-    """Return the decision for a spec that cannot be carried out: everything stays as recorded."""
-    return Hold(Reason.INVALID_SPEC, invalid.message, stalled=True)
+def refuse(invalid: InvalidSpec, status: ReleaseStatus) -> Hold | RollBack:
+    """Return the decision for a spec that cannot be carried out: all stays as recorded, unless a person said no."""
+    trial = on_trial(status)
+    if trial and status.stable and (given := decided(status, Verb.ROLLBACK, trial)):
+        return RollBack(Reason.REQUESTED, f"asked for by {_who(given[-1])}")
+    return Hold(invalid.reason, invalid.message, stalled=True)

@@ -29,7 +29,7 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
     if not evidence or evidence[-1].stage != record.name:
         return MetricsUnavailable(f"no counts of stage {record.name} were read")
     verdict = judge(
-        release.spec.contract,
+        release.contract,
         evidence,
         error_budget=release.spec.error_budget,
         has_baseline=status.stable is not None,
@@ -37,7 +37,7 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
         compared=status.stable is not None and status.stable.weight > 0,
         time_left=_time_left(release, evidence[-1]),
     )
-    doubt = None if verdict.outcome is Outcome.BREACH else _not_arriving(release.spec.contract, evidence[-1], trial)
+    doubt = None if verdict.outcome is Outcome.BREACH else _not_arriving(release.contract, evidence[-1], trial)
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=doubt[0], message=doubt[1]) if doubt else verdict
 
 

@@ -143,7 +143,7 @@ def noise_queries(
 
     At full the baseline has no traffic: what counts is how it was before, and its pods are compared no more.
     """
-    contract = release.spec.contract
+    contract = release.contract
     until = window.end - lag
     matchers = arms(release, baseline)
     times = _times(window.start - BEFORE, window.start if window.kind == "full" else until, interval)

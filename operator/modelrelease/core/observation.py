@@ -5,8 +5,9 @@ A thing that is not there is a value, and so is a thing that could not be read: 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from modelrelease.api.parse import Asked
 from modelrelease.api.revision import Revision
 from modelrelease.core.counts import Evidence
 
@@ -73,6 +74,8 @@ class Observation:
         conflict: An object of ours-to-be that somebody else owns, as ``Kind name``; None when there is none.
         evidence: Counts by stage; None when the tick did not need any.
         history: Counts of the baseline before the candidate gets any requests; None when the tick did not need any.
+        asked: What people decided and nobody has answered yet.
+        dossiers: Uids of the dossiers that are kept, by name.
     """
 
     workloads: Mapping[str, Workload]
@@ -83,3 +86,5 @@ class Observation:
     conflict: str | None
     evidence: Evidence | None
     history: Evidence | None = None
+    asked: tuple[Asked, ...] = ()
+    dossiers: Mapping[str, str] = field(default_factory=dict)

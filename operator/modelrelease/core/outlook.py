@@ -52,7 +52,7 @@ def history_window(
 
 def stage_forecasts(release: Release, history: StageCounts) -> list[StageForecast]:
     """Return what every stage can prove, in order; only those that judge something of which *history* tells."""
-    contract = release.spec.contract
+    contract = release.contract
     told = [clause for clause in contract.clauses if _tells(history, clause)]
     if not any(_counted(history, clause) for clause in told):
         return []

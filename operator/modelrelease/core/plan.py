@@ -13,8 +13,8 @@ from typing import Any, Final
 from modelrelease.api.base import API_VERSION, RELEASE_LABEL, REVISION_LABEL
 from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.revision import Revision
-from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus
-from modelrelease.core.decide import pods_of
+from modelrelease.api.status import ReleaseStatus
+from modelrelease.core.decide import on_trial, pods_of
 from modelrelease.core.observation import Observation
 
 SERVICE_PORT: Final = 80
@@ -67,11 +67,6 @@ def traffic_of(status: ReleaseStatus) -> Traffic | None:
         return None
     mirror = (trial.revision, trial.mirror_percent) if trial and trial.mirror_percent else None
     return Traffic(weights=weights, mirror=mirror)
-
-
-def on_trial(status: ReleaseStatus) -> CandidateStatus | None:
-    """Return the candidate that still has pods to keep; a rejected one has not."""
-    return None if status.stage == ROLLED_BACK else status.candidate
 
 
 def plan(release: Release, status: ReleaseStatus, seen: Observation, now: datetime, *, drain: timedelta) -> Plan:

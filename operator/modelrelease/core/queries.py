@@ -21,7 +21,7 @@ from typing import Final
 from modelrelease.api.contract import Clause, Contract, Distribution, Quantile, Rate, Ratio
 from modelrelease.api.parse import Release
 from modelrelease.api.selectors import Matcher, Selector, parse_selector, quoted
-from modelrelease.core.counting import Frame, counter_rise, histogram_rise
+from modelrelease.core.counting import Frame, counter_rise, duration, histogram_rise
 from modelrelease.core.counts import OVERALL_DIMENSION
 
 REVISION: Final = "revision"
@@ -150,6 +150,8 @@ class StageQueries:
         columns: Its values, baseline and candidate; None leaves a column 0.
         metrics: Questions by metric and dimension; none when the window is still empty.
         newest: Asks for the Unix time of every pod's newest sample; None when the window is empty, or nobody cares.
+        coverage: Asks in how many steps of the window the candidate was scraped; None likewise.
+        step: Length of such a step in seconds.
     """
 
     stage: str
@@ -161,22 +163,36 @@ class StageQueries:
     columns: tuple[str | None, str]
     metrics: tuple[MetricQueries, ...]
     newest: Query | None
+    coverage: Query | None = None
+    step: float = 0.0
 
     @property
     def queries(self) -> frozenset[Query]:
-        """The questions about counts, each once."""
-        return frozenset(query for it in self.metrics for query in it.queries)
+        """The questions about counts and coverage, each once."""
+        counts = frozenset(query for it in self.metrics for query in it.queries)
+        return counts | {self.coverage} if self.coverage else counts
 
 
 def stage_queries(
-    release: Release, window: StageWindow, baseline: str | None, candidate: str, *, lag: timedelta
+    release: Release,
+    window: StageWindow,
+    baseline: str | None,
+    candidate: str,
+    *,
+    lag: timedelta,
+    interval: timedelta | None = None,
 ) -> StageQueries:
-    """Return what to ask about *window*, read *lag* before its end so that scrapes under way are in."""
+    """
+    Return what to ask about *window*, read *lag* before its end so that scrapes under way are in.
+
+    With scrapes every *interval*, also ask how much of the window they cover.
+    """
     until = window.end - lag
     frame = Frame.of(window.start, until)
-    contract = release.spec.contract
+    contract = release.contract
     matchers = arms(release, *([baseline] if baseline is not None else []), candidate)
     pairs = needed(contract, window.kind) if frame else ()
+    metrics = {metric for metric, _ in pairs}
     asking = _Asking(contract, frame, matchers, REVISION, window) if frame else None
     return StageQueries(
         stage=window.name,
@@ -187,7 +203,9 @@ def stage_queries(
         label=REVISION,
         columns=(baseline, candidate),
         metrics=asking.about(pairs) if asking else (),
-        newest=asking.newest({metric for metric, _ in pairs}) if asking else None,
+        newest=asking.newest(metrics) if asking else None,
+        coverage=asking.coverage(metrics, arms(release, candidate), interval) if asking and interval else None,
+        step=frame.step / 1000 if frame else 0.0,
     )
 
 
@@ -197,7 +215,7 @@ def half_queries(
     """Return what to ask about two halves of a revision's *pods* (label ``instance``); None if there is nothing."""
     until = window.end - lag
     frame = Frame.of(window.start, until)
-    contract = release.spec.contract
+    contract = release.contract
     pairs = comparable(contract, window.kind)
     if frame is None or not pairs:
         return None
@@ -303,6 +321,17 @@ class _Asking:
         series = (f"{it}{self.frame.offset()}" for it in witnesses(self.contract, metrics, self.matchers))
         moments = " or ".join(f"timestamp({it})" for it in series)
         return Query(f"max by ({REVISION}, instance) ({moments})", self.frame.at)
+
+    def coverage(self, metrics: Iterable[str], candidate: Sequence[Matcher], interval: timedelta) -> Query:
+        """
+        Return the question in how many steps of the window *candidate* had a sample of any of *metrics*.
+
+        With scrapes every *interval*, a sample counts for two of these, so that a late scrape is no gap.
+        """
+        counts = max(self.frame.step, round(2000 * interval.total_seconds()))
+        pods = " or ".join(self.frame.last(it, counts) for it in witnesses(self.contract, metrics, candidate))
+        steps = f"{duration(self.frame.width - 1)}:{duration(self.frame.step)}"
+        return Query(f"count_over_time(group({pods})[{steps}])", self.frame.at)
 
     def _metric(self, metric: str, dimension: str) -> MetricQueries | None:
         """Return the questions about one metric; None for a rate when the share of the traffic is not known."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, assert_never
 
-from modelrelease.api.parse import InvalidSpec
+from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import Stage, StageKind
 from modelrelease.api.status import (
@@ -19,12 +19,15 @@ from modelrelease.api.status import (
     ROLLED_BACK,
     CandidateStatus,
     Condition,
+    Followed,
     GateStatus,
     HistoryEntry,
+    LineageStatus,
     Rejected,
     ReleaseStatus,
     StableStatus,
     StageRecord,
+    Suggestion,
 )
 from modelrelease.core.conditions import Wanted, available, conditions_of
 from modelrelease.core.counts import MetricsUnavailable, slice_name
@@ -35,17 +38,26 @@ from modelrelease.core.decide import (
     Decision,
     Hold,
     Prepare,
+    Rejudge,
     RollBack,
     Situation,
     Start,
     replicas_for,
+    suggests,
 )
 from modelrelease.core.judge import gate_status
 from modelrelease.core.observation import Workload
 from modelrelease.core.outlook import stage_forecasts
-from modelrelease.core.verdict import GateVerdict
+from modelrelease.core.rulings import answered
+from modelrelease.core.verdict import Blame, GateVerdict
 
 REJECTED_KEPT: Final = 10
+
+HISTORY_KEPT: Final = 10
+"""Ended rollouts that are kept while the spec cannot say how many."""
+
+STAGES_KEPT: Final = 32
+"""Stages of one candidate that are kept: each plan has 16 at most, and every edit of the contract adds one."""
 
 MESSAGE_KEPT: Final = 1024
 """Length of the messages that are kept for years: a status that grows too large could not record the next rollback."""
@@ -53,31 +65,46 @@ MESSAGE_KEPT: Final = 1024
 HistoryOutcome = Literal["Completed", "RolledBack", "Cancelled", "Superseded"]
 
 
-def transition(it: Situation, decision: Decision) -> ReleaseStatus:
-    """Return the status that *decision* leads to; equal to the old one when nothing but clocks has changed."""
-    observed = _observe(it)
+def transition(it: Situation, decision: Decision, dossier: str | None = None) -> ReleaseStatus:
+    """
+    Return the status that *decision* leads to; equal to the old one when nothing but clocks has changed.
+
+    Args:
+        it: Everything that the decision rests on.
+        decision: What was decided.
+        dossier: Name of what is kept of the gate that the decision leaves.
+    """
+    observed = _observe(it, dossier)
     moved = _move(replace(it, status=observed), decision)
+    moved = moved.model_copy(update={"suggestion": _suggestion(it, decision)})
     status = moved.model_copy(update={"observed_generation": it.release.generation})
     after = _with_conditions(status, conditions_of(it, decision, status), it.release.generation, it.now)
     return _quiet(it.status, after, it.now, it.release.spec.interval)
 
 
 def transition_invalid(
-    status: ReleaseStatus, invalid: InvalidSpec, decision: Hold, workloads: Mapping[str, Workload], now: datetime
+    status: ReleaseStatus,
+    invalid: InvalidSpec,
+    decision: Hold | RollBack,
+    workloads: Mapping[str, Workload],
+    now: datetime,
 ) -> ReleaseStatus:
-    """Return the status of a release whose spec cannot be carried out: as it was, and Stalled."""
+    """Return the status of a release whose spec cannot be carried out: as it was, or rolled back, and Stalled."""
+    if isinstance(decision, RollBack):
+        # How many ended rollouts are to be kept, nobody can say now.
+        status = rolled_back(status, decision, now, history_limit=max(HISTORY_KEPT, len(status.history)))
     # Conditions that nobody looks after meanwhile are left out, which means unknown.
     wanted = [
-        ("Ready", "False", decision.reason, decision.message),
-        ("Stalled", "True", decision.reason, decision.message),
+        ("Ready", "False", invalid.reason, invalid.message),
+        ("Stalled", "True", invalid.reason, invalid.message),
         available(workloads, status),
-        ("ContractValid", "False", decision.reason, decision.message),
+        ("ContractValid", "False", invalid.reason, invalid.message),
     ]
-    after = status.model_copy(update={"observed_generation": invalid.generation})
+    after = status.model_copy(update={"observed_generation": invalid.generation, "suggestion": None})
     return _with_conditions(after, wanted, invalid.generation, now)
 
 
-def _observe(it: Situation) -> ReleaseStatus:
+def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
     """Return the status with this tick's gate, and with the moments since when something is missing."""
     changes: dict[str, Any] = {}
     match it.finding:
@@ -86,7 +113,8 @@ def _observe(it: Situation) -> ReleaseStatus:
         case GateVerdict() as verdict:
             changes["metrics_missing_since"] = None
             assert it.record is not None, "a verdict is given on an open stage only"
-            changes["gate"] = gate_status(verdict, it.record.name, it.now)
+            gate = gate_status(verdict, it.record.name, it.now)
+            changes["gate"] = gate.model_copy(update={"contract": it.release.contract.digest})
         case None:
             changes["metrics_missing_since"] = None
         case _ as never:
@@ -94,11 +122,45 @@ def _observe(it: Situation) -> ReleaseStatus:
     if it.seen.history and not isinstance(it.seen.history, MetricsUnavailable):
         changes["forecast"] = stage_forecasts(it.release, it.seen.history[-1])
     if it.trial:
+        stages = it.trial.stages
+        if dossier:
+            stages = [*stages[:-1], stages[-1].model_copy(update={"evidence": dossier})]
         # Nobody is blamed for what was not there while a person had stopped everything.
         counts = it.missing_pods and not it.release.spec.suspend
         since = (it.trial.unavailable_since or it.now) if counts else None
-        changes["candidate"] = it.trial.model_copy(update={"unavailable_since": since})
+        changes["candidate"] = it.trial.model_copy(
+            update={"unavailable_since": since, "lineage": _lineage(it), "stages": stages}
+        )
     return it.status.model_copy(update=changes)
+
+
+def _lineage(it: Situation) -> LineageStatus | None:
+    """Return where the candidate comes from: as the spec says now, or said while it asked for this revision."""
+    assert it.trial is not None, "the caller has a candidate"
+    return lineage_of(it.release) if it.trial.revision == it.release.desired.name else it.trial.lineage
+
+
+def lineage_of(release: Release) -> LineageStatus | None:
+    """Return where the desired model comes from; None when the spec does not say."""
+    said = release.spec.model.lineage
+    return LineageStatus.model_validate(said.model_dump()) if said else None
+
+
+def _suggestion(it: Situation, decision: Decision) -> Suggestion | None:
+    """Return what the operator would do, where it is to say so and to wait."""
+    awaits = isinstance(decision, Hold) and decision.reason is Reason.AWAITING_APPROVAL
+    if not awaits or it.stage is None or not suggests(it.release, it.stage):
+        return None
+    old = it.status.suggestion
+    since = old.since if old and old.stage == it.stage.name else it.now
+    verdict = it.finding.message if isinstance(it.finding, GateVerdict) else ""
+    return Suggestion(
+        stage=it.stage.name,
+        action="Advance" if it.next_stage else "Complete",
+        to=it.next_stage.name if it.next_stage else None,
+        message=_cut(verdict),
+        since=since,
+    )
 
 
 def _move(it: Situation, decision: Decision) -> ReleaseStatus:
@@ -111,6 +173,8 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
             return _with_candidate(it.status, replicas=replicas, unavailable_since=it.now)
         case Advance(stage=stage):
             return _advance(it, stage)
+        case Rejudge():
+            return _rejudge(it)
         case RollBack():
             return _roll_back(it, decision)
         case Cancel():
@@ -138,12 +202,14 @@ def _start(it: Situation) -> ReleaseStatus:
         version=desired.version,
         weight=0,
         since=it.now,
+        lineage=lineage_of(it.release),
         replicas=replicas_for(it.release, first),
         unavailable_since=it.now,
     )
-    history = it.status.history
+    ended: dict[str, Any] = {}
     if it.trial:
-        history = _recorded(it, "Superseded", Reason.SUPERSEDED, f"replaced by revision {desired.name}")
+        ended = _recorded(it, "Superseded", Reason.SUPERSEDED, f"replaced by revision {desired.name}")
+    decisions = ended.get("decisions", it.status.decisions)
     return it.status.model_copy(
         update={
             "stage": PENDING,
@@ -152,7 +218,9 @@ def _start(it: Situation) -> ReleaseStatus:
             "candidate": candidate,
             "gate": None,
             "forecast": [],
-            "history": history,
+            **ended,
+            # A Retry belongs to the rollout that it begins; what was decided about others is history.
+            "decisions": [record for record in decisions if record.revision == desired.name],
         }
     )
 
@@ -160,7 +228,13 @@ def _start(it: Situation) -> ReleaseStatus:
 def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
     assert it.trial is not None, "only a candidate advances"
     percent = stage.mirror_percent if stage.kind is StageKind.SHADOW else stage.weight
-    record = StageRecord(name=stage.name, kind=stage.kind.value, percent=percent, start_time=it.now)
+    record = StageRecord(
+        name=stage.name,
+        kind=stage.kind.value,
+        percent=percent,
+        contract=it.release.contract.digest,
+        start_time=it.now,
+    )
     stable = it.status.stable and it.status.stable.model_copy(update={"weight": 100 - stage.weight})
     status = _with_candidate(
         it.status,
@@ -172,30 +246,55 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
     return status.model_copy(update={"stage": stage.name, "stage_start_time": it.now, "stable": stable, "gate": None})
 
 
+def _rejudge(it: Situation) -> ReleaseStatus:
+    assert it.trial is not None, "only a candidate is judged"
+    assert it.record is not None, "only an open stage is"
+    again = it.record.model_copy(update={"contract": it.release.contract.digest, "start_time": it.now})
+    stages = [*_closed(it.trial.stages, it.now), again][-STAGES_KEPT:]
+    return _with_candidate(it.status, stages=stages).model_copy(
+        update={"stage_start_time": it.now, "gate": None, "forecast": []}
+    )
+
+
 def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
-    assert it.trial is not None, "only a candidate is rolled back"
-    blamed = it.finding.blame[0] if isinstance(it.finding, GateVerdict) and it.finding.blame else None
     breach = decision.reason is Reason.CONTRACT_BREACHED
+    blamed = it.finding.blame[0] if breach and isinstance(it.finding, GateVerdict) and it.finding.blame else None
+    return rolled_back(it.status, decision, it.now, history_limit=it.release.spec.history_limit, blamed=blamed)
+
+
+def rolled_back(
+    status: ReleaseStatus, decision: RollBack, now: datetime, *, history_limit: int, blamed: Blame | None = None
+) -> ReleaseStatus:
+    """Return the status in which all users are on stable, and the candidate is rejected for what *blamed* proved."""
+    trial = status.candidate
+    assert trial is not None, "only a candidate is rolled back"
     entry = Rejected(
-        revision=it.trial.revision,
-        version=it.trial.version,
-        stage=it.status.stage,
+        revision=trial.revision,
+        version=trial.version,
+        stage=status.stage,
         reason=decision.reason,
         message=_cut(decision.message),
-        clause=blamed.clause if blamed and breach else None,
-        slice=slice_name(blamed.part) if blamed and breach else None,
-        time=it.now,
+        clause=blamed.clause if blamed else None,
+        slice=slice_name(blamed.part) if blamed else None,
+        time=now,
     )
-    status = _with_candidate(it.status, weight=0, mirror_percent=0, stages=_closed(it.trial.stages, it.now))
-    return status.model_copy(
+    ended = _ended(status, trial, ("RolledBack", decision.reason, decision.message), now, history_limit)
+    left = _with_candidate(status, weight=0, mirror_percent=0, stages=_closed(trial.stages, now))
+    return left.model_copy(
         update={
             "stage": ROLLED_BACK,
-            "stage_start_time": it.now,
-            "stable": _all_users(it.status.stable),
-            "rejected": [*it.status.rejected, entry][-REJECTED_KEPT:],
-            "history": _recorded(it, "RolledBack", decision.reason, decision.message),
+            "stage_start_time": now,
+            "stable": _all_users(status.stable),
+            "rejected": [*status.rejected, entry][-REJECTED_KEPT:],
+            **ended,
         }
     )
+
+
+def _turned_down(it: Situation) -> list[Followed]:
+    """Return the ledger: to go back while the operator suggests to go on is another answer than that."""
+    open_ = it.status.suggestion
+    return answered(it, open_.stage, followed=False) if open_ else it.status.followed
 
 
 def _cancel(it: Situation, decision: Cancel) -> ReleaseStatus:
@@ -206,7 +305,8 @@ def _cancel(it: Situation, decision: Cancel) -> ReleaseStatus:
             "stable": _all_users(it.status.stable),
             "candidate": None,
             "gate": None,
-            "history": _recorded(it, "Cancelled", Reason.CANCELLED, decision.message),
+            "followed": _turned_down(it),
+            **_recorded(it, "Cancelled", Reason.CANCELLED, decision.message),
         }
     )
 
@@ -220,23 +320,41 @@ def _complete(it: Situation, decision: Complete) -> ReleaseStatus:
             "stage_start_time": it.now,
             "stable": stable,
             "candidate": None,
-            "history": _recorded(it, "Completed", Reason.COMPLETED, decision.message),
+            **_recorded(it, "Completed", Reason.COMPLETED, decision.message),
         }
     )
 
 
-def _recorded(it: Situation, outcome: HistoryOutcome, reason: Reason, message: str) -> list[HistoryEntry]:
+def _recorded(it: Situation, outcome: HistoryOutcome, reason: Reason, message: str) -> dict[str, Any]:
+    """Return what of the status changes when the candidate's rollout ends."""
     assert it.trial is not None, "only a rollout has a history"
+    return _ended(it.status, it.trial, (outcome, reason, message), it.now, it.release.spec.history_limit)
+
+
+def _ended(
+    status: ReleaseStatus,
+    trial: CandidateStatus,
+    how: tuple[HistoryOutcome, Reason, str],
+    now: datetime,
+    history_limit: int,
+) -> dict[str, Any]:
+    outcome, reason, message = how
     entry = HistoryEntry(
-        revision=it.trial.revision,
-        version=it.trial.version,
+        revision=trial.revision,
+        version=trial.version,
         outcome=outcome,
         reason=reason,
         message=_cut(message),
-        start_time=it.trial.since,
-        end_time=it.now,
+        lineage=trial.lineage,
+        decisions=[record for record in status.decisions if record.revision == trial.revision],
+        evidence=[stage.evidence for stage in trial.stages if stage.evidence],
+        start_time=trial.since,
+        end_time=now,
     )
-    return [*it.status.history, entry][-it.release.spec.history_limit :]
+    return {
+        "history": [*status.history, entry][-history_limit:],
+        "decisions": [record for record in status.decisions if record.revision != trial.revision],
+    }
 
 
 def _cut(message: str) -> str:

@@ -1,0 +1,253 @@
+"""
+Commands by which people decide: approve, rollback, retry, promote, suspend, resume.
+
+The first four create a ReleaseDecision: an object that says who asked for what, about which revision, and why. Which
+revision and stage are meant is looked up when the command runs, so that it is about what the person has just seen; the
+operator calls it Stale when that has passed. Suspending is a field of the release itself.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from modelrelease.cli.completion import complete_release
+from modelrelease.cli.live import release_named
+from modelrelease.cli.terminal import (
+    DONE,
+    NOT_FOLLOWED,
+    Context,
+    Kubeconfig,
+    Namespace,
+    ObjectForm,
+    ObjectOutput,
+    access,
+    show_objects,
+    with_cluster,
+)
+
+if TYPE_CHECKING:
+    from modelrelease.api.decision import Verb
+    from modelrelease.cli.cluster import Access, Cluster
+    from modelrelease.cli.sight import Sight
+
+Name = Annotated[str, typer.Argument(help="The ModelRelease.", autocompletion=complete_release)]
+Why = Annotated[str, typer.Option(help="Why; kept in the history.")]
+WhyIfYouLike = Annotated[str | None, typer.Option("--reason", help="Why; kept in the history.")]
+RevisionOption = Annotated[
+    str | None, typer.Option(help="Only if this is the revision that is meant, such as 7f3c9b1. Default: whichever is.")
+]
+Wait = Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait for the operator's answer.")]
+
+WAIT_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.5
+
+
+def approve(
+    name: Name,
+    stage: Annotated[str | None, typer.Option(help="The stage whose gate may be left. Default: the open one.")] = None,
+    reason: WhyIfYouLike = None,
+    revision: RevisionOption = None,
+    wait: Wait = WAIT_SECONDS,
+    output: ObjectForm = ObjectOutput.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """
+    Allow the candidate to leave the open stage: once its gate passes, or in spite of a breach held or a deadline over.
+
+    Exit code: 0 created, 3 the cluster refuses, 4 the operator calls it Stale or Refused.
+    """
+    asked = access(kubeconfig, context, namespace)
+    _decide(asked, name, "Approve", reason, revision, wait, output, stage=stage)
+
+
+def rollback(
+    name: Name,
+    reason: Why,
+    revision: RevisionOption = None,
+    wait: Wait = WAIT_SECONDS,
+    output: ObjectForm = ObjectOutput.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Return all users to the stable version at once, and reject the candidate."""
+    _decide(access(kubeconfig, context, namespace), name, "Rollback", reason, revision, wait, output)
+
+
+def retry(
+    name: Name,
+    reason: Why,
+    revision: RevisionOption = None,
+    wait: Wait = WAIT_SECONDS,
+    output: ObjectForm = ObjectOutput.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Try a rejected revision once more, from the first stage."""
+    _decide(access(kubeconfig, context, namespace), name, "Retry", reason, revision, wait, output)
+
+
+def promote(
+    name: Name,
+    reason: Why,
+    revision: RevisionOption = None,
+    wait: Wait = WAIT_SECONDS,
+    output: ObjectForm = ObjectOutput.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Break glass: give the candidate to all users now, and from stage full make it the release, whatever is proved."""
+    _decide(access(kubeconfig, context, namespace), name, "Promote", reason, revision, wait, output)
+
+
+def suspend(
+    name: Name,
+    reason: Why,
+    output: ObjectForm = ObjectOutput.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """
+    Let nothing move, not even on a breach: traffic stays as it is.
+
+    It sets spec.suspend, and notes who and why in annotations. Where a Git repository says suspend: false, the next
+    synchronisation takes it back: suspend it there.
+    """
+
+    async def run(cluster: "Cluster") -> int:
+        from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY
+
+        notes = {SUSPENDED_BY: await cluster.user(), SUSPEND_REASON: reason}
+        body = await cluster.patch_release(name, {"metadata": {"annotations": notes}, "spec": {"suspend": True}})
+        return _patched(body, output, f"{name} is suspended: nothing moves, not even on a breach")
+
+    with_cluster(access(kubeconfig, context, namespace), run)
+
+
+def resume(
+    name: Name,
+    output: ObjectForm = ObjectOutput.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Let a suspended release go on."""
+
+    async def run(cluster: "Cluster") -> int:
+        from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY
+
+        notes = {SUSPENDED_BY: None, SUSPEND_REASON: None}
+        body = await cluster.patch_release(name, {"metadata": {"annotations": notes}, "spec": {"suspend": None}})
+        return _patched(body, output, f"{name} goes on")
+
+    with_cluster(access(kubeconfig, context, namespace), run)
+
+
+def _patched(body: dict[str, Any], output: ObjectOutput, said: str) -> int:
+    if output is ObjectOutput.TABLE:
+        typer.echo(said)
+    else:
+        show_objects(body, output)
+    return DONE
+
+
+def _decide(
+    asked: "Access",
+    name: str,
+    verb: str,
+    reason: str | None,
+    revision: str | None,
+    wait: float,
+    output: ObjectOutput,
+    *,
+    stage: str | None = None,
+) -> None:
+    """Create the decision, and tell what becomes of it."""
+
+    async def run(cluster: "Cluster") -> int:
+        from datetime import UTC, datetime
+
+        from modelrelease.api.decision import Verb
+        from modelrelease.cli.sight import Sight
+
+        sight = Sight.of(await release_named(cluster, name), datetime.now(UTC))
+        spec = decision_spec(sight, Verb(verb), stage=stage, revision=revision)
+        spec |= {"approvedBy": await cluster.user()} | ({"reason": reason} if reason else {})
+        body = await cluster.create_decision(decision_body(name, spec))
+        if output is ObjectOutput.TABLE:
+            about = f" of stage {spec['stage']}" if "stage" in spec else ""
+            typer.echo(f"decision {body['metadata']['name']}: {verb}{about}, {name}, revision {spec['revision']}")
+        body = await _answered(cluster, body, wait)
+        return _told(body, output)
+
+    with_cluster(asked, run)
+
+
+def decision_spec(sight: "Sight", verb: "Verb", *, stage: str | None, revision: str | None) -> dict[str, Any]:
+    """
+    Return what a decision of this kind is about, as things stand.
+
+    Raises:
+        BadInput: There is nothing that it could be about, or it is not what the person named.
+    """
+    from modelrelease.api.decision import Verb
+    from modelrelease.cli.problems import BadInput
+
+    found = _rejected(sight) if verb is Verb.RETRY else (sight.trial.revision if sight.trial else None)
+    if found is None:
+        lacking = "no rejected revision is asked for" if verb is Verb.RETRY else "nothing is on trial"
+        raise BadInput([f"{sight.name}: {lacking}, so there is nothing to {verb.value.lower()}"])
+    if revision is not None and revision != found:
+        raise BadInput([f"--revision: it is {found} now, not {revision}: look again"])
+    spec: dict[str, Any] = {"release": sight.name, "revision": found, "decision": verb.value}
+    if verb is Verb.APPROVE:
+        meant = stage or (sight.record.name if sight.record else None)
+        if meant is None:
+            raise BadInput([f"{sight.name}: no stage is open yet: name one with --stage"])
+        names = [planned.name for planned in sight.plan]
+        if names and meant not in names:
+            raise BadInput([f"--stage: {meant!r} is not in the plan; allowed are {', '.join(names)}"])
+        spec["stage"] = meant
+    return spec
+
+
+def _rejected(sight: "Sight") -> str | None:
+    """Return the rejected revision that the spec asks for."""
+    wanted = sight.desired.name if sight.desired else None
+    return next((entry.revision for entry in sight.status.rejected if entry.revision == wanted), None)
+
+
+def decision_body(release: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the ReleaseDecision to create; the API server completes its name."""
+    from modelrelease.api.base import API_VERSION
+
+    metadata = {"generateName": f"{release}-"}
+    return {"apiVersion": API_VERSION, "kind": "ReleaseDecision", "metadata": metadata, "spec": spec}
+
+
+async def _answered(cluster: "Cluster", body: dict[str, Any], wait: float) -> dict[str, Any]:
+    """Return the decision once the operator has answered it, or as it is after *wait* seconds."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait
+    while not (body.get("status") or {}).get("outcome") and loop.time() < until:
+        await asyncio.sleep(_LOOK_SECONDS)
+        body = await cluster.decision(body["metadata"]["name"])
+    return body
+
+
+def _told(body: dict[str, Any], output: ObjectOutput) -> int:
+    status = body.get("status") or {}
+    outcome = status.get("outcome")
+    if output is not ObjectOutput.TABLE:
+        show_objects(body, output)
+    elif outcome:
+        typer.echo(f"{outcome}: {status.get('message', '')}")
+    else:
+        typer.echo("the operator has not answered yet; does it run?")
+    return NOT_FOLLOWED if outcome in {"Stale", "Refused"} else DONE

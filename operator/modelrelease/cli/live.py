@@ -1,0 +1,221 @@
+"""Commands that look at releases in a cluster: get, explain, watch, history, forecast by name."""
+
+import asyncio
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from modelrelease.cli.completion import complete_release
+from modelrelease.cli.terminal import (
+    BREACH,
+    DONE,
+    INCONCLUSIVE,
+    Context,
+    Kubeconfig,
+    Namespace,
+    ObjectForm,
+    ObjectOutput,
+    Output,
+    access,
+    console,
+    invocation,
+    show,
+    show_objects,
+    with_cluster,
+)
+
+if TYPE_CHECKING:
+    from modelrelease.cli.cluster import Access, Cluster
+    from modelrelease.cli.explanation import Invocation
+    from modelrelease.cli.sight import Sight
+
+Name = Annotated[
+    str | None,
+    typer.Argument(help="The ModelRelease. Default: the only one in the namespace.", autocompletion=complete_release),
+]
+
+
+def get(
+    name: Name = None,
+    *,
+    everywhere: Annotated[bool, typer.Option("-A", "--all-namespaces", help="Releases of all namespaces.")] = False,
+    output: ObjectForm = ObjectOutput.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Show releases: stage, versions, weight, verdict, worst slice, and what comes next."""
+
+    async def run(cluster: "Cluster") -> int:
+        if name is None:
+            found = await cluster.releases(everywhere=everywhere)
+        else:
+            found = [await cluster.release(name)]
+        if output is not ObjectOutput.TABLE:
+            listed = {"apiVersion": "v1", "kind": "List", "items": found}
+            show_objects(found[0] if name else listed, output)
+        elif not found:
+            typer.echo(f"no ModelRelease in {'any namespace' if everywhere else f'namespace {cluster.namespace}'}")
+        else:
+            from modelrelease.cli.tables import releases
+
+            show(releases([_sight(body) for body in found], namespaces=everywhere), wrap=False)
+        return DONE
+
+    with_cluster(access(kubeconfig, context, namespace), run)
+
+
+def explain(
+    name: Name = None, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
+) -> None:
+    """Tell why a release is where it is, what comes next and when, what would unblock it, and how to stop it."""
+    asked = access(kubeconfig, context, namespace)
+
+    async def run(cluster: "Cluster") -> int:
+        from modelrelease.cli.explanation import explain as explained
+        from modelrelease.cli.explanation_view import as_text
+
+        body = await release_named(cluster, name)
+        show(as_text(explained(_sight(body, await cluster.contract_of(body)), invocation(asked, cluster))))
+        return DONE
+
+    with_cluster(asked, run)
+
+
+def history(
+    name: Name = None,
+    output: ObjectForm = ObjectOutput.TABLE,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Show the rollouts that ended, latest first: outcome, reason, how long they took."""
+
+    async def run(cluster: "Cluster") -> int:
+        body = await release_named(cluster, name)
+        if output is not ObjectOutput.TABLE:
+            show_objects(list(reversed((body.get("status") or {}).get("history") or [])), output)
+            return DONE
+        from modelrelease.cli.tables import history as table
+
+        sight = _sight(body)
+        if sight.status.history or sight.trial:
+            show(table(sight))
+        else:
+            typer.echo(f"{sight.name} has no history yet")
+        return DONE
+
+    with_cluster(access(kubeconfig, context, namespace), run)
+
+
+def watch(
+    name: Name = None,
+    *,
+    until_done: Annotated[
+        bool, typer.Option("--until-done", help="End when nothing moves any more. Exit code: 0 released, 10 not.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between looks.")] = 2.0,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """
+    Look on while a release moves: stages, users, verdict, worst slices, what comes next.
+
+    Without a terminal it prints one line a change. Ctrl-C ends it.
+    """
+    asked = access(kubeconfig, context, namespace)
+
+    async def run(cluster: "Cluster") -> int:
+        body = await release_named(cluster, name)
+        return await _follow(cluster, body, until_done=until_done, every=every, by=invocation(asked, cluster))
+
+    try:
+        with_cluster(asked, run)
+    except KeyboardInterrupt:
+        raise typer.Exit(DONE) from None
+
+
+async def _follow(cluster: "Cluster", body: dict[str, Any], *, until_done: bool, every: float, by: "Invocation") -> int:
+    """Show the release again and again; return the exit code when it is done and that was asked for."""
+    from rich.live import Live
+
+    from modelrelease.cli.cluster import Absent, ClusterProblem
+    from modelrelease.cli.watch_view import as_line, as_live, milestone
+
+    out = console()
+    name, trouble, shown = body["metadata"]["name"], None, None
+    with Live(console=out, auto_refresh=False) if out.is_terminal else nullcontext() as live:
+        while True:
+            sight = _sight(body, await cluster.contract_of(body))
+            if live is not None:
+                live.update(as_live(sight, by, trouble), refresh=True)
+            elif milestone(sight) != shown:
+                shown = milestone(sight)
+                typer.echo(as_line(sight))
+            if until_done and trouble is None and is_done(sight):
+                return DONE if sight.ready else BREACH
+            await asyncio.sleep(every)
+            try:
+                body, trouble = await cluster.release(name), None
+            except Absent:
+                raise
+            except ClusterProblem as problem:
+                trouble = str(problem)
+
+
+def is_done(sight: "Sight") -> bool:
+    """Return whether nothing moves any more by itself: released, rolled back, or stuck."""
+    return not sight.unseen and not sight.outdated and (sight.ready or sight.stalled)
+
+
+def forecast_of(name: str, output: Output, asked: "Access") -> NoReturn:
+    """Show what the operator foretold of each stage when the rollout began."""
+
+    async def run(cluster: "Cluster") -> int:
+        from modelrelease.cli.tables import forecasts
+
+        body = await release_named(cluster, name)
+        sight = _sight(body)
+        if output is Output.JSON:
+            show_objects((body.get("status") or {}).get("forecast") or [], ObjectOutput.JSON)
+        elif sight.status.forecast:
+            show(forecasts(sight.status.forecast))
+        else:
+            typer.echo(
+                f"nothing was foretold of {name}: it is told while a candidate starts beside a baseline with traffic"
+            )
+        return DONE if all(stage.in_time for stage in sight.status.forecast) else INCONCLUSIVE
+
+    with_cluster(asked, run)
+
+
+async def release_named(cluster: "Cluster", name: str | None) -> dict[str, Any]:
+    """
+    Return the release called *name*, or the only one there is.
+
+    Raises:
+        BadInput: There is none, or more than one to choose from.
+    """
+    from modelrelease.cli.problems import BadInput
+
+    if name is not None:
+        return await cluster.release(name)
+    found = await cluster.releases()
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(body["metadata"]["name"] for body in found)
+    what = (
+        f"which release? In namespace {cluster.namespace} there are {names}"
+        if found
+        else (f"no ModelRelease in namespace {cluster.namespace}")
+    )
+    raise BadInput([what])
+
+
+def _sight(body: dict[str, Any], contract: dict[str, Any] | None = None) -> "Sight":
+    from modelrelease.cli.sight import Sight
+
+    return Sight.of(body, datetime.now(UTC), contract)

@@ -1,0 +1,151 @@
+"""
+What all commands share: their options, how they print, and what their exit codes mean.
+
+    0   done; a verdict: Pass; a file: nothing to say
+    1   lint: warnings; diff: something would change
+    2   bad input: a file, an option, a release that does not fit what is asked
+    3   the cluster refuses, or cannot be reached
+    4   the operator did not follow the decision: Stale or Refused
+    10  Breach, or rolled back
+    11  Inconclusive, or it may be
+"""
+
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from modelrelease.cli.cluster import Access, Cluster
+    from modelrelease.cli.explanation import Invocation
+
+DONE: Final = 0
+SOMETHING: Final = 1
+BAD_INPUT: Final = 2
+NO_CLUSTER: Final = 3
+NOT_FOLLOWED: Final = 4
+BREACH: Final = 10
+INCONCLUSIVE: Final = 11
+
+TABLE_WIDTH: Final = 120
+"""Narrower terminals wrap lines, and what is no terminal is as wide: a cell that is cut off tells nothing."""
+
+
+_ENDLESS: Final = 1000
+
+
+class Output(StrEnum):
+    """How a result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class ObjectOutput(StrEnum):
+    """How objects are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+Kubeconfig = Annotated[Path | None, typer.Option(help="The kubeconfig. Default: $KUBECONFIG, else ~/.kube/config.")]
+Context = Annotated[str | None, typer.Option(help="The kubeconfig's context. Default: the current one.")]
+Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Default: the context's.")]
+ObjectForm = Annotated[
+    ObjectOutput, typer.Option("-o", "--output", help="table for people, json or yaml for programs.")
+]
+
+
+def access(kubeconfig: Path | None, context: str | None, namespace: str | None) -> "Access":
+    """Return which cluster the options mean."""
+    from modelrelease.cli.cluster import Access
+
+    return Access(kubeconfig, context, namespace)
+
+
+def invocation(asked: "Access", cluster: "Cluster") -> "Invocation":
+    """Return how commands are written so that they mean the same cluster as *asked*."""
+    from modelrelease.cli.explanation import Invocation
+
+    options = []
+    if cluster.namespace != cluster.default_namespace:
+        options.append(f"-n {cluster.namespace}")
+    if asked.context:
+        options.append(f"--context {asked.context}")
+    if asked.kubeconfig:
+        options.append(f"--kubeconfig {asked.kubeconfig}")
+    return Invocation(program(), " ".join(options))
+
+
+def program() -> str:
+    """Return how this program was called: as a plugin of kubectl, or by its own name."""
+    return "kubectl modelrelease" if Path(sys.argv[0]).name == "kubectl-modelrelease" else "modelrelease"
+
+
+def with_cluster(asked: "Access", task: "Callable[[Cluster], Coroutine[Any, Any, int]]") -> NoReturn:
+    """Run *task* with the cluster, and exit with the code that it returns; say what the cluster does not do."""
+    import asyncio
+
+    from modelrelease.cli.cluster import ClusterProblem, connected
+    from modelrelease.cli.problems import BadInput
+
+    async def run() -> int:
+        async with connected(asked) as cluster:
+            return await task(cluster)
+
+    try:
+        code = asyncio.run(run())
+    except ClusterProblem as problem:
+        fail(str(problem), NO_CLUSTER)
+    except BadInput as bad:
+        fail(str(bad), BAD_INPUT)
+    raise typer.Exit(code)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what is wrong, and exit with *code*."""
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+def console() -> "Console":
+    """Return where results are printed: as wide as the terminal, and without colour where there is none."""
+    from rich.console import Console
+
+    here = Console(highlight=False)
+    return here if here.is_terminal else Console(highlight=False, width=max(here.width, TABLE_WIDTH))
+
+
+def wide_console() -> "Console":
+    """Return the console for tables of numbers, which a narrow terminal must not cut off."""
+    from rich.console import Console
+
+    return Console(width=max(Console().width, TABLE_WIDTH))
+
+
+def show(found: "RenderableType", *, wrap: bool = True) -> None:
+    """Print for people, without blanks at the ends of lines; without *wrap*, lines are as long as they are."""
+    out = console()
+    if not wrap:
+        out.width = _ENDLESS
+    with out.capture() as captured:
+        out.print(found)
+    text = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    typer.echo(text, color=True)  # the console has decided whether there is colour
+
+
+def show_objects(objects: Any, form: ObjectOutput) -> None:  # noqa: ANN401 - JSON
+    """Print for programs."""
+    if form is ObjectOutput.YAML:
+        import yaml
+
+        typer.echo(yaml.safe_dump(objects, sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        typer.echo(json.dumps(objects, indent=2, ensure_ascii=False))

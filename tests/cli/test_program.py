@@ -1,0 +1,39 @@
+"""The program itself: quick to ask for help, complete, and plain where nobody looks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from modelrelease.cli.main import app
+
+BIN = Path(sys.executable).parent
+COMMANDS = "get explain watch history approve rollback retry promote suspend resume lint diff forecast judge version"
+
+
+def test_help_lists_every_command_and_the_exit_codes():
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
+    for command in COMMANDS.split():
+        assert f" {command} " in shown
+    assert "2 bad input, 3 the cluster refuses" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
+def test_every_command_has_help(command):
+    assert CliRunner().invoke(app, [command, "-h"]).exit_code == 0
+
+
+def test_help_imports_nothing_that_is_slow():
+    """Each of these takes longer than all the rest of it."""
+    slow = "{'numpy', 'kubernetes', 'aiohttp', 'pydantic', 'scipy', 'yaml'}"
+    program = f"import modelrelease.cli.main, sys; print(sorted({slow} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_kubectl_is_told_what_can_be_written():
+    """By the program that kubectl looks for, in the form that it reads."""
+    done = subprocess.run([BIN / "kubectl_complete-modelrelease", "re"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["retry", "resume", ":4"]

@@ -1,0 +1,126 @@
+"""``get``, ``watch`` and ``history`` on paper, in every state."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from modelrelease.cli.explanation import Invocation
+from modelrelease.cli.live import is_done
+from modelrelease.cli.sight import Sight
+from modelrelease.cli.tables import coming, forecasts, history, releases
+from modelrelease.cli.watch_view import as_line, as_live, milestone, progress
+from tests.builders import NOW
+from tests.cli.states import STATES, a_state
+
+BY = Invocation("kubectl modelrelease")
+
+
+def sight(name: str) -> Sight:
+    return Sight.of(a_state(name), NOW)
+
+
+def text(found, width: int = 200) -> str:
+    out = Console(file=io.StringIO(), width=width, highlight=False)
+    out.print(found)
+    return out.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "next_"),
+    [
+        ("not seen yet", "not looked at yet"),
+        ("pending", "shadow, waits for pods"),
+        ("canary, baking", "canary-50 in 6 min"),
+        ("canary, inconclusive with an eta", "canary-50 in about 4 h"),
+        ("canary, inconclusive without an eta", "canary-50, not in sight"),
+        ("no metrics", "waits for Prometheus"),
+        ("breach, held", "a person decides"),
+        ("awaiting approval", "canary-50, awaits approval"),
+        ("breach, rolled back from shadow", "another version, or retry"),
+        ("suspended", "suspended"),
+        ("gateway absent", "stuck: GatewayNotFound"),
+        ("full, watched", "release in 40 min"),
+        ("completed", ""),
+    ],
+)
+def test_what_comes_next_in_a_few_words(name, next_):
+    assert coming(sight(name)) == next_
+
+
+def test_a_release_is_one_line_however_long():
+    lines = text(releases([sight(name) for name in STATES], namespaces=True), width=1000).splitlines()
+    assert len(lines) == 1 + len(STATES)
+    head = "NAMESPACE NAME STAGE STABLE CANDIDATE WEIGHT VERDICT WORST NEXT READY AGE"
+    assert " ".join(lines[0].split()) == head
+    row = next(line for line in lines if "canary-50 in 6 min" in line)
+    for cell in ("fraud", "radar", "canary-10", "10 %", "Pass", "error-rate 0.0053% (limit 0.1%)", "12 days"):
+        assert cell in row
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("pending", "○ shadow   ○ canary-10   ○ canary-50   ○ full"),
+        ("canary, baking", "● canary-10 4 min of 10 min   ○ shadow   ○ canary-50   ○ full"),
+        ("full, watched", "● full 20 min of 60 min   ○ shadow   ○ canary-10   ○ canary-50"),
+        ("breach, rolled back from shadow", "✗ shadow 4 min   ○ canary-10   ○ canary-50   ○ full"),
+    ],
+)
+def test_the_stages_are_one_line(name, line):
+    """The builders enter a stage without those before it; so the order is that of the record, then of the plan."""
+    assert progress(sight(name)).plain.strip() == line
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_the_screen_holds_every_state(name):
+    """At the width of a small terminal, in one screen, and a lost connection is said."""
+    for width in (80, 140):
+        screen = text(as_live(sight(name), BY), width)
+        assert len(screen.splitlines()) <= 30
+        assert "12:00:00 UTC; Ctrl-C ends the view, not the rollout;" in screen
+    assert "cannot be read since then: no route to host" in text(as_live(sight(name), BY, "no route to host"))
+    assert as_line(sight(name)).startswith("2026-11-23T12:00:00Z  ")
+
+
+def test_a_breach_is_on_the_screen_with_its_slice():
+    screen = text(as_live(sight("breach, held"), BY))
+    assert "Gate    Breach (ContractBreached)" in screen
+    worst = next(line for line in screen.splitlines() if line.startswith("Worst"))
+    assert worst.split()[1:3] == ["steady", "country=FR"]
+
+
+def test_a_line_a_change_where_there_is_no_screen():
+    assert milestone(sight("canary, baking")) != milestone(sight("breach, held"))
+    later = Sight.of(a_state("canary, baking"), NOW.replace(second=30))
+    assert milestone(sight("canary, baking")) == milestone(later)
+
+
+@pytest.mark.parametrize(
+    ("name", "done"),
+    [
+        ("completed", True),
+        ("breach, rolled back from shadow", True),
+        ("gateway absent", True),
+        ("not seen yet", False),
+        ("canary, baking", False),
+        ("breach, held", False),
+    ],
+)
+def test_when_nothing_moves_any_more(name, done):
+    assert is_done(sight(name)) is done
+
+
+def test_history_tells_outcome_reason_and_what_is_under_way():
+    ended = text(history(sight("breach, rolled back from shadow")))
+    assert [cell in ended for cell in ("RolledBack", "ContractBreached", "9 min", "country=FR")] == [True] * 4
+    assert "in canary-10" in text(history(sight("canary, baking")))
+
+
+def test_history_tells_who_decided_what():
+    told = "ana rolled it back in stage canary-10 at 2026-11-23 11:57:00 UTC: looks odd"
+    assert told in text(history(sight("rolled back by a person")))
+
+
+def test_a_forecast_by_name():
+    assert "clause steady needs about 9 h in country=FR" in text(forecasts(sight("pending").status.forecast))

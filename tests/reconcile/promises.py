@@ -1,0 +1,318 @@
+"""
+What the operator promises of every single reconcile, whatever fails in it; judged from outside, by what was done.
+
+    status first          what is written first is the commitment; when users leave a candidate, then the route, alone
+    users add up          a route gives 100 % to the revisions of status, as status says
+    only proof raises     a candidate's share grows by one stage of the plan, by a pass on evidence of the open stage
+    rejected is rejected  a revision that was rolled back gets neither users nor copies
+    a breach is final     once decided, status and, unless that very write fails, the route are all stable
+    the route follows     a reconcile that got as far as to write leaves the route as status says
+    somebody answers      nobody is given users without a pod that answers, and nobody who has users is taken away;
+                          the stable revision, to which users return from a candidate, is the exception: it is entitled
+                          whatever its pods do, the candidate is not any more
+    no silent end         conditions agree with each other and with what was seen, and nothing waits without saying so
+"""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cached_property
+from typing import Final
+
+from modelrelease.api.contract import OnBreach
+from modelrelease.api.parse import Release
+from modelrelease.api.reasons import Outcome, Reason
+from modelrelease.api.release import OnInconclusive
+from modelrelease.api.status import PENDING, ROLLED_BACK, CandidateStatus, ReleaseStatus, RevisionStatus
+from modelrelease.core.decide import NO_PODS_GRACE
+from modelrelease.core.gate import evaluate
+from modelrelease.core.verdict import Finding, GateVerdict
+from tests.reconcile.fakes import Object, owner_of
+from tests.reconcile.hostile import Tick
+from tests.reconcile.memory import parsed
+
+MOST_BYTES: Final = 1_000_000
+READS: Final = {"release", "children", "gateway", "class"}
+
+
+def check(tick: Tick) -> None:
+    """Raise AssertionError when a promise is broken."""
+    if tick.body is None or tick.body["metadata"].get("deletionTimestamp"):
+        assert tick.effects == [], "what is not there is left alone"
+        return
+    told = Told(tick)
+    for promise in PROMISES:
+        promise(told)
+
+
+class Told:
+    """
+    What a tick tells, each thing worked out once.
+
+    Attributes:
+        tick: The tick.
+        before: The status as it was read.
+        written: The statuses that were written, each with the one before it.
+        after: The status that stands recorded when the reconcile goes on to act, or ends.
+        release: The release as it was read; None when its spec is invalid.
+    """
+
+    def __init__(self, tick: Tick) -> None:
+        """Read both statuses."""
+        self.tick = tick
+        self.before = ReleaseStatus.model_validate(tick.body.get("status") or {})
+        pairs = [(it.before, it.after) for it in tick.effects if it.what == "status"]
+        self.written = [(ReleaseStatus.model_validate(old), ReleaseStatus.model_validate(new)) for old, new in pairs]
+        self.after = self.written[-1][1] if self.written else self.before
+        release = parsed(tick.body)
+        self.release = release if isinstance(release, Release) else None
+
+    @cached_property
+    def finding(self) -> Finding | None:
+        """What the gate said."""
+        return evaluate(self.release, self.before, self.tick.evidence) if self.release else None
+
+    @property
+    def acted(self) -> bool:
+        """Whether the reconcile got beyond its record: it ended well, or something after the record failed."""
+        tick = self.tick
+        return not tick.died and (tick.error is None or not READS.union({"status"}) & set(tick.calls[-1:]))
+
+    @property
+    def recorded(self) -> bool:
+        """Whether a decision was taken, and its record not refused."""
+        tick = self.tick
+        return tick.decision is not None and "status" not in tick.failed and not (tick.died and not self.written)
+
+    @property
+    def routes(self) -> list[Object]:
+        """The routes that were written."""
+        return [it.after for it in self.tick.effects if it.what == "route" and it.after]
+
+
+def _trial(status: ReleaseStatus) -> CandidateStatus | None:
+    return None if status.stage == ROLLED_BACK else status.candidate
+
+
+def _shares(status: ReleaseStatus) -> dict[str, int]:
+    """Return the share of users by revision, in percent, as status says."""
+    return {part.revision: part.weight for part in (status.stable, status.candidate) if part and part.weight}
+
+
+def _routed(route: Object | None) -> dict[str, int]:
+    """Return the share of users by revision as a route says, straight from its rules."""
+    rules = route["spec"]["rules"] if route else []
+    return {ref["name"].removeprefix("radar-"): ref["weight"] for rule in rules for ref in rule["backendRefs"]}
+
+
+def _copied(route: Object | None) -> dict[str, int]:
+    filters = [item for rule in (route["spec"]["rules"] if route else []) for item in rule.get("filters", [])]
+    copies = [item["requestMirror"] for item in filters]
+    return {copy["backendRef"]["name"].removeprefix("radar-"): copy["percent"] for copy in copies}
+
+
+def _answering(tick: Tick, part: RevisionStatus | None) -> int:
+    workload = tick.children.workloads.get(part.revision) if tick.children and part else None
+    return workload.serving if workload else 0
+
+
+# The promises.
+
+
+def the_status_is_written_first(told: Told) -> None:
+    """A crash must never leave the cluster ahead of what is recorded."""
+    attempts = [call for call in told.tick.calls if call not in READS]
+    if "status" in attempts:
+        assert attempts.index("status") == 0
+        assert attempts.count("status") == 1
+    if "status" in told.tick.failed:
+        assert attempts == ["status"], "nothing follows a record that failed"
+
+
+def users_leave_a_candidate_first_of_all(told: Told) -> None:
+    """Nothing may stand between users and the stable revision."""
+    for before, after in told.written:
+        leaves = before.candidate and before.candidate.weight and not (after.candidate and after.candidate.weight)
+        if leaves and _shares(after) != _shares(before):
+            rest = [it for it in told.tick.calls if it not in {*READS, "status"} and not it.startswith("event")]
+            assert rest in ([], ["route"])
+
+
+def users_add_up(told: Told) -> None:
+    """Every status and every route that is written gives all users to somebody, and to nobody unknown."""
+    for _, status in told.written:
+        assert sum(_shares(status).values()) == (100 if status.stable or _shares(status) else 0)
+        mirrored = [part.revision for part in (status.stable, status.candidate) if part and part.mirror_percent]
+        assert mirrored in ([], [status.candidate and status.candidate.revision])
+    for route in told.routes:
+        assert sum(_routed(route).values()) == 100
+        assert _routed(route) == _shares(told.after)
+
+
+def only_proof_raises_a_share(told: Told) -> None:
+    """More users for a candidate: the first stage when it has its pods, every other one by a pass or as asked."""
+    for before, after in told.written:
+        trial, record = after.candidate, after.candidate.current_stage if after.candidate else None
+        same = before.candidate is not None and trial is not None and before.candidate.revision == trial.revision
+        old = before.candidate if same and before.stage != ROLLED_BACK else None
+        if trial is None or (trial.weight, trial.mirror_percent) == (0, 0) or record is None:
+            continue
+        if old and old.weight >= trial.weight and old.mirror_percent >= trial.mirror_percent:
+            continue
+        release = told.release
+        assert release is not None
+        assert not release.spec.suspend
+        assert old is not None, "a candidate starts with nothing"
+        _entered_by_right(told, release, before, after)
+
+
+def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after: ReleaseStatus) -> None:
+    stages = [it for it in release.spec.plan_stages if before.stable or it.full is not None]
+    names = [it.name for it in stages]
+    entered = stages[names.index(after.stage)]
+    size = release.spec.replicas if entered.weight else release.spec.shadow_replicas
+    assert told.tick.children.workloads[after.candidate.revision].available >= size, "its pods were there"
+    left = before.candidate.current_stage
+    if left is None:
+        assert before.stage == PENDING
+        assert entered is stages[0]
+        return
+    assert entered is stages[names.index(left.name) + 1], "no stage is skipped"
+    assert _routed(told.tick.children.route) == _shares(before), "the route carried the stage that is left"
+    assert told.tick.windows[-1].name == left.name
+    assert left.start_time <= told.tick.windows[-1].start, "what was before the stage proves nothing of it"
+    assert told.tick.windows[-1].end <= told.tick.now
+    lived = timedelta(seconds=told.tick.evidence[-1].covered)
+    assert lived >= stages[names.index(left.name)].bake_time, "no jump of the clock bakes anything"
+    age = told.tick.now.replace(microsecond=0) - left.start_time
+    verdict = told.finding
+    assert isinstance(verdict, GateVerdict)
+    advance = release.spec.on_inconclusive is OnInconclusive.ADVANCE
+    late = age > stages[names.index(left.name)].deadline_time
+    assert verdict.outcome is Outcome.PASS or (verdict.outcome is Outcome.INCONCLUSIVE and advance and late)
+
+
+def a_rejected_revision_gets_nothing(told: Told) -> None:
+    """Neither users nor copies, neither in the record nor on the route."""
+    rejected = {entry.revision for entry in told.after.rejected}
+    for _, status in told.written:
+        part = status.candidate
+        assert not (part and part.revision in rejected and (part.weight or part.mirror_percent))
+        assert not (status.stable and status.stable.revision in rejected)
+    for route in told.routes:
+        assert rejected.isdisjoint({**_routed(route), **_copied(route)})
+
+
+def a_breach_returns_users_at_once(told: Told) -> None:
+    """The very reconcile that sees a breach records that all users are on the stable revision."""
+    release, verdict, before = told.release, told.finding, told.before
+    if release is None or release.spec.suspend or before.stable is None or not told.recorded:
+        return
+    breach = isinstance(verdict, GateVerdict) and verdict.outcome is Outcome.BREACH
+    if breach and verdict.on_breach is OnBreach.ROLLBACK:
+        assert _shares(told.after) == {before.stable.revision: 100}
+
+
+def the_route_follows_the_status(told: Told) -> None:
+    """Whatever else fails: only the write of the route itself may keep the route from being what status says."""
+    if not told.acted or "route" in told.tick.failed:
+        return
+    wanted = _shares(told.after)
+    ours = told.tick.route_after is not None and owner_of(told.tick.route_after) == told.tick.body["metadata"]["uid"]
+    if wanted and (ours or told.release):
+        assert _routed(told.tick.route_after) == wanted
+        trial = _trial(told.after)
+        copies = {trial.revision: trial.mirror_percent} if trial and trial.mirror_percent else {}
+        assert _copied(told.tick.route_after) == copies
+
+
+def nothing_that_is_needed_goes(told: Told) -> None:
+    """A revision keeps its objects while the route names it or status gives it a part; nobody else's are touched."""
+    after = told.after
+    parts = {part.revision for part in (after.stable, _trial(after)) if part}
+    for effect in told.tick.effects:
+        if effect.what.startswith("delete"):
+            revision = effect.what.rpartition("-")[2]
+            assert revision not in {*_routed(told.tick.route_after), *_copied(told.tick.route_after), *parts}
+            assert owner_of(effect.before) == told.tick.body["metadata"]["uid"]
+
+
+def users_do_not_stay_where_nobody_answers(told: Told) -> None:
+    """A candidate that has lost all its pods loses its users, if the stable revision has a pod for them."""
+    release, before = told.release, told.before
+    trial, now = _trial(before), told.tick.now.replace(microsecond=0)
+    if release is None or release.spec.suspend or not told.recorded or before.stable is None or trial is None:
+        return
+    missing = now - trial.unavailable_since if trial.unavailable_since else timedelta(0)
+    gone = trial.weight and not _answering(told.tick, trial) and missing > NO_PODS_GRACE
+    if gone and _answering(told.tick, before.stable):
+        assert _shares(told.after) == {before.stable.revision: 100}
+
+
+def the_stable_revision_is_only_followed(told: Told) -> None:
+    """It changes when its candidate has had all users, and never goes."""
+    for before, after in told.written:
+        old, new = before.stable, after.stable
+        if old and new and old.revision == new.revision:
+            continue
+        if old or new:
+            assert new is not None
+            assert before.candidate is not None
+            assert new.revision == before.candidate.revision
+            assert before.candidate.weight == 100
+            assert _answering(told.tick, new)
+
+
+def conditions_agree(told: Told) -> None:
+    """kstatus: Ready, or one of Reconciling and Stalled; of the generation that was read; and nothing untrue."""
+    for _, status in told.written:
+        of = {it.type: it for it in status.conditions}
+        assert len(of) == len(status.conditions)
+        busy = [it for it in ("Reconciling", "Stalled") if it in of]
+        assert (of["Ready"].status, len(busy)) in {("True", 0), ("False", 1)}
+        assert all(of[it].status == "True" for it in busy)
+        generation = told.tick.body["metadata"]["generation"]
+        assert {status.observed_generation, *(it.observed_generation for it in status.conditions)} == {generation}
+        if of["Ready"].status == "True":
+            assert told.release.desired.name == status.stable.revision
+            assert _shares(status) == {status.stable.revision: 100}
+        parts = [part for part in (status.stable, status.candidate) if part and part.weight]
+        served = bool(parts) and all(_answering(told.tick, part) for part in parts)
+        assert (of["Available"].status == "True") is served
+        if "TrafficInSync" in of and of["TrafficInSync"].status == "True":
+            assert _routed(told.tick.children.route) == _shares(told.before)
+
+
+def nothing_ends_in_silence(told: Told) -> None:
+    """Who is not looked at again is done, or somebody has to do something, and it says which."""
+    if told.tick.error or told.tick.died or told.tick.again is not None:
+        return
+    of = {it.type: it for it in told.after.conditions}
+    suspended = "Reconciling" in of and of["Reconciling"].reason == Reason.SUSPENDED
+    invalid = "Stalled" in of and of["Stalled"].reason == Reason.INVALID_SPEC
+    assert of["Ready"].status == "True" or suspended or invalid
+
+
+def the_status_can_be_stored(told: Told) -> None:
+    """It is small, and what is read back is what was written."""
+    for effect in told.tick.effects:
+        if effect.what == "status":
+            assert ReleaseStatus.model_validate(effect.after).as_json() == effect.after
+            assert len(json.dumps(effect.after)) < MOST_BYTES
+
+
+PROMISES: Final[tuple[Callable[[Told], None], ...]] = (
+    the_status_is_written_first,
+    users_leave_a_candidate_first_of_all,
+    users_add_up,
+    only_proof_raises_a_share,
+    a_rejected_revision_gets_nothing,
+    a_breach_returns_users_at_once,
+    the_route_follows_the_status,
+    nothing_that_is_needed_goes,
+    users_do_not_stay_where_nobody_answers,
+    the_stable_revision_is_only_followed,
+    conditions_agree,
+    nothing_ends_in_silence,
+    the_status_can_be_stored,
+)

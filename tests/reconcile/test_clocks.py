@@ -1,0 +1,122 @@
+"""Rollouts under a clock that jumps: no stage gets shorter, nobody is blamed, and a breach is heard at any time."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from modelrelease.core.elapsed import Jump
+from modelrelease.reconcile import reconcile
+from tests.builders import NO_METRICS, revision_of
+from tests.reconcile.fakes import FakeMetrics, Lab
+from tests.reconcile.test_reconcile import ONE, a_lab, release
+
+MINUTE = timedelta(minutes=1)
+JUMPS = [timedelta(hours=2), timedelta(hours=-2), timedelta(days=400)]
+
+
+class Scraped(FakeMetrics):
+    """A Prometheus that has scraped the candidate for as long as it says, whatever the clock says."""
+
+    covered = 0.0
+
+    async def read(self, release, windows, baseline, candidate):
+        evidence = await super().read(release, windows, baseline, candidate)
+        return (*evidence[:-1], replace(evidence[-1], covered=self.covered))
+
+
+async def look(lab: Lab, *jumps: Jump) -> str:
+    """Reconcile once at the time as it is, and return the stage."""
+    await reconcile("fraud", "radar", lab.world, lab.now, jumps)
+    return lab.kube.status["stage"]
+
+
+async def set_clock(lab: Lab, by: timedelta) -> Jump:
+    lab.now += by
+    return Jump(lab.now, by)
+
+
+@pytest.mark.parametrize("by", JUMPS, ids=str)
+async def test_a_jump_in_a_stage_bakes_nothing(by):
+    """Two hours at once are not the ten minutes that users were to be watched for."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.now += 2 * MINUTE
+    jump = await set_clock(lab, by)
+    lab.now += MINUTE
+    assert await look(lab, jump) == "canary-10"
+    lab.now += 8 * MINUTE
+    if by > timedelta(0):
+        assert await look(lab, jump) == "canary-50", "the ten minutes are over, by any clock"
+
+
+async def test_a_jump_that_nobody_noticed_bakes_nothing():
+    """The operator was restarted meanwhile: Prometheus' samples tell how long the candidate was looked at."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.metrics = Scraped(lab.kube)
+    lab.now += timedelta(hours=2)
+    lab.metrics.covered = 60.0
+    assert await look(lab) == "canary-10"
+    (baking,) = (it["message"] for it in lab.kube.status["conditions"] if it["type"] == "Reconciling")
+    assert "7141 s of it have no samples and do not count" in baking
+    lab.metrics.covered = 600.0
+    assert await look(lab) == "canary-50"
+
+
+async def test_time_without_samples_is_no_time_of_a_bake():
+    """Prometheus was down for most of the stage: what it has not seen proves nothing."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="shadow")
+    lab.metrics = Scraped(lab.kube)
+    lab.metrics.covered = 120.0
+    lab.now += 30 * MINUTE
+    assert await look(lab) == "shadow"
+
+
+@pytest.mark.parametrize("by", JUMPS, ids=str)
+async def test_a_jump_while_pods_start_blames_nobody(by):
+    """A candidate that was pending for a minute is not rolled back for the two hours that never were."""
+    lab = await a_lab()
+    lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    await lab.run(until="Pending")
+    jump = await set_clock(lab, by)
+    assert await look(lab, jump) == "Pending"
+    lab.now += 9 * MINUTE
+    assert await look(lab, jump) == "Pending"
+    lab.now += 2 * MINUTE
+    assert await look(lab, jump) == "RolledBack", "ten minutes are over, by any clock"
+
+
+@pytest.mark.parametrize("trouble", ["no metrics", "no traffic"])
+async def test_a_jump_passes_no_deadline(trouble):
+    """Neither the silence of Prometheus nor an inconclusive gate lasts longer for it."""
+    lab = await a_lab(analysis={"interval": "1m", "onInconclusive": "Rollback", "onNoMetrics": "Rollback"})
+    release(lab, "2")
+    await lab.run(until="shadow")
+    if trouble == "no metrics":
+        lab.metrics.outage = NO_METRICS
+    else:
+        lab.metrics.per_second = 0.0001
+    assert await look(lab) == "shadow"
+    lab.now += MINUTE
+    jump = await set_clock(lab, timedelta(hours=5))
+    assert await look(lab, jump) == "shadow"
+    lab.now += timedelta(hours=2)
+    assert await look(lab, jump) == "RolledBack"
+
+
+async def test_a_breach_is_heard_after_a_jump():
+    """Time is one thing, harm is another."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.now += MINUTE
+    lab.metrics.rates["2"] = 0.4
+    jump = await set_clock(lab, timedelta(hours=2))
+    assert await look(lab, jump) == "RolledBack"
+    assert lab.kube.weights == {ONE: 100}
