@@ -68,7 +68,7 @@ verify: lint types ## What CI reads before it tests: lint, types, generated file
 	@$(BIN)/python -m modelrelease.api.reference docs/spec/v1alpha1 --check
 
 ##@ Parts of it
-.PHONY: cluster-up cluster-down cluster-status e2e kills soak-cluster bench-judge bench-truth bench-latency lock
+.PHONY: cluster-up cluster-down cluster-status e2e kills faults soak-cluster bench-judge bench-truth bench-latency lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -82,6 +82,9 @@ e2e: $(STAMP) ## The end-to-end suite alone
 
 kills: $(STAMP) ## End 200 leading operators under load: never two writers, no transition twice (KILLS=n)
 	@KILLS=$(or $(KILLS),200) $(BIN)/pytest tests/engine/test_two_replicas.py -k leaders_killed -s
+
+faults: $(STAMP) ## Every fault and every crash, each for its full time (hours), with the tables
+	@FAULTS=full $(BIN)/pytest tests/faults -s -q
 
 soak-cluster: $(STAMP) ## 30 minutes of good and bad releases on the cluster while things are killed (MINUTES=30 SEED=0)
 	@$(BIN)/python -m e2e.soak --minutes $(MINUTES) --seed $(SEED)

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
-from modelrelease.adapters.errors import Conflict, Forbidden, NotFound, Refused, Unreachable
+from modelrelease.adapters.errors import Conflict, Forbidden, NotFound, Refused, UnknownKind, Unreachable
 from modelrelease.adapters.gateway import route_manifest
 from modelrelease.adapters.kube import KubeCluster
 from modelrelease.api.decision import DecisionSpec
@@ -487,6 +487,7 @@ class TestFailures:
         [
             pytest.param(401, Refused, id="unauthorized"),
             pytest.param(403, Forbidden, id="forbidden"),
+            pytest.param(410, Unreachable, id="expired"),
             pytest.param(429, Unreachable, id="too many requests, again and again"),
             pytest.param(500, Unreachable, id="internal error"),
             pytest.param(503, Unreachable, id="unavailable"),
@@ -516,6 +517,22 @@ class TestFailures:
         }
         with pytest.raises(NotFound, match="is its CRD installed"):
             await kube.apply(route)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param((404, {"Content-Type": "text/plain"}), id="an API server that has not loaded our CRD yet"),
+            pytest.param((410, {}), id="expired"),
+        ],
+    )
+    async def test_only_a_release_that_is_surely_gone_is_forgotten(self, stub, answer):
+        """Forgetting one that is there would stop its rollout: no tick, no rollback."""
+        kube, answers, _ = stub
+        answers += [(200, {}), answer]
+        await kube.get_release("a", "b")
+        with pytest.raises((UnknownKind, Unreachable)):
+            await kube.get_release("a", "b")
+        assert kube.exists("a", "b")
 
     async def test_no_server_is_unreachable(self):
         """A refused connection is a value of our tree."""

@@ -158,7 +158,7 @@ def test_an_edit_of_the_spec_is_not_drift():
     status = a_status().model_copy(update={"observed_generation": 2})
     situation = a_situation(status, observation=seen(route=a_route(in_sync=False)))
     condition = transition(situation, decide(situation)).condition("TrafficInSync")
-    assert (condition.status, condition.reason) == ("False", Reason.NOT_ACCEPTED)
+    assert (condition.status, condition.reason) == ("False", Reason.NOT_WRITTEN)
 
 
 def test_what_is_kept_for_years_is_short():

@@ -1,10 +1,12 @@
 """The life of a rollout, through the real reconcile and the real judge: what users get at every moment."""
 
 import itertools
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
+from modelrelease.adapters.errors import Unreachable
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, Lab
 
@@ -204,6 +206,28 @@ async def test_an_edited_route_is_repaired_and_reported():
     assert "TrafficDrifted" in reasons(lab)
     await lab.tick()
     assert condition(lab, "TrafficInSync")["status"] == "True"
+
+
+async def test_a_route_that_could_not_be_written_is_nobodys_drift():
+    """The write fails, or the operator dies before it: nobody is told that somebody else changed the route."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="shadow")
+    lab.kube.down.add("route")
+    while lab.kube.status["stage"] == "shadow":
+        with suppress(Unreachable):
+            await lab.tick()
+    for _ in range(3):
+        assert lab.kube.weights == {ONE: 100}
+        assert condition(lab, "TrafficInSync")["reason"] == "NotWritten"
+        with pytest.raises(Unreachable):
+            await lab.tick()
+    lab.kube.down.clear()
+    await lab.tick()
+    assert lab.kube.weights == {ONE: 90, TWO: 10}
+    await lab.tick()
+    assert condition(lab, "TrafficInSync")["status"] == "True"
+    assert "TrafficDrifted" not in reasons(lab)
 
 
 async def test_broken_pods_roll_back_by_the_progress_deadline():

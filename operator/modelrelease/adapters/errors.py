@@ -18,7 +18,11 @@ class NotLeading(AdapterError):  # noqa: N818 - reads as what happened
 
 
 class NotFound(AdapterError):  # noqa: N818 - reads as what happened
-    """The object does not exist (any more), or the API server does not know its kind."""
+    """The object does not exist (any more)."""
+
+
+class UnknownKind(NotFound):
+    """The API server does not know the kind: no CRD, or one that it has not loaded yet. It says nothing of objects."""
 
 
 class Unreachable(AdapterError):  # noqa: N818 - reads as what happened

@@ -40,6 +40,7 @@ from modelrelease.adapters.errors import (
     NotLeading,
     Overtaken,
     Refused,
+    UnknownKind,
     Unreachable,
 )
 from modelrelease.api.base import GROUP, RELEASE_LABEL, REVISION_LABEL, VERSION
@@ -265,12 +266,20 @@ class KubeCluster:
         return (namespace, name) in self._memory
 
     async def get_release(self, namespace: str, name: str) -> Object | None:
-        """Return the ModelRelease as the API server has it now; None when it is gone."""
-        release = await self._get(_RELEASE, namespace, name)
-        if release is None:
+        """
+        Return the ModelRelease as the API server has it now; None when it is gone.
+
+        Raises:
+            UnknownKind: Nobody can tell: an API server that is starting does not know our kind yet.
+        """
+        try:
+            release = await self._call("GET", _RELEASE.path(namespace, name))
+        except UnknownKind:
+            raise
+        except NotFound:
             self._memory.pop((namespace, name), None)
-        else:
-            self._memory.setdefault((namespace, name), _Memory())
+            return None
+        self._memory.setdefault((namespace, name), _Memory())
         return release
 
     async def get_contract(self, namespace: str, name: str) -> Object | None:
@@ -646,8 +655,8 @@ def _failure(method: str, path: str, status: int, answer: Object | None) -> Adap
     message = f"{method} {path}: {said}"
     match status:
         case 404 if answer is None:
-            return NotFound(f"{method} {path}: the API server does not know this kind; is its CRD installed?")
-        case 404 | 410:
+            return UnknownKind(f"{method} {path}: the API server does not know this kind; is its CRD installed?")
+        case 404:
             return NotFound(message)
         case 409:
             return Conflict(message)
@@ -655,7 +664,7 @@ def _failure(method: str, path: str, status: int, answer: Object | None) -> Adap
             return Refused(message)  # a field that the kind does not have: our fault, whatever the number says
         case 403:
             return Forbidden(message)
-        case _ if status < 400 or status == 429 or status >= 500:
+        case _ if status < 400 or status in {410, 429} or status >= 500:  # 410: what was asked by has expired
             return Unreachable(message)
         case _:
             return Refused(message)

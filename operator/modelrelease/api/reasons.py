@@ -109,6 +109,8 @@ class Reason(StrEnum):
     """The live route is what status says."""
     DRIFTED = "Drifted"
     """The live route was changed by somebody else; it is being repaired."""
+    NOT_WRITTEN = "NotWritten"
+    """The route is about to be written: what it should say has just changed, or the write has failed so far."""
     NOT_ACCEPTED = "NotAccepted"
     """The Gateway has not accepted the route (yet)."""
     FLOWING = "Flowing"

@@ -12,6 +12,7 @@ from modelrelease.api.status import COMPLETED, ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation, suggests
 from modelrelease.core.observation import Workload
+from modelrelease.core.plan import traffic_of
 from modelrelease.core.verdict import GateVerdict
 
 Wanted = tuple[str, str, str, str]
@@ -24,7 +25,7 @@ def conditions_of(it: Situation, decision: Decision, after: ReleaseStatus) -> li
         *_progress(it, decision, after),
         available(it.seen.workloads, after),
         ("ContractValid", "True", Reason.VALID, "the spec can be carried out"),
-        *_traffic(it),
+        *_traffic(it, after),
         *_shadow(it, after),
         *_approval(decision),
         *_automation(it, after),
@@ -84,15 +85,16 @@ def _pods(workloads: Mapping[str, Workload], revision: str) -> int:
     return workload.serving if workload else 0
 
 
-def _traffic(it: Situation) -> list[Wanted]:
+def _traffic(it: Situation, after: ReleaseStatus) -> list[Wanted]:
     problem = it.seen.gateway_problem
     if problem:
         return [("TrafficInSync", "False", problem.reason, problem.message)]
     route = it.seen.route
     if route is None or not any(part and part.weight for part in (it.status.stable, it.status.candidate)):
         return []  # status gives users to nobody: a route that is left over is neither in sync nor has it drifted
-    if not route.in_sync and it.release.generation != it.status.observed_generation:
-        return [("TrafficInSync", "False", Reason.NOT_ACCEPTED, "the spec has changed, the route is written again")]
+    moved = traffic_of(after) != traffic_of(it.status)
+    if moved or (not route.in_sync and _our_turn(it)):
+        return [("TrafficInSync", "False", Reason.NOT_WRITTEN, "the route is written as status and spec now ask for")]
     if not route.in_sync:
         return [("TrafficInSync", "False", Reason.DRIFTED, f"{route.message}; it is written again")]
     if route.accepted is not True:
@@ -100,6 +102,17 @@ def _traffic(it: Situation) -> list[Wanted]:
             ("TrafficInSync", "False", Reason.NOT_ACCEPTED, route.message or "the Gateway has not accepted the route")
         ]
     return [("TrafficInSync", "True", Reason.IN_SYNC, "the live route is what status says")]
+
+
+def _our_turn(it: Situation) -> bool:
+    """
+    Return whether the route differs because we have not written it yet, and nobody else is to blame.
+
+    The write may have failed, or the operator may have ended before it: what it was to do is recorded.
+    """
+    recorded = it.status.condition("TrafficInSync")
+    edited = it.release.generation != it.status.observed_generation
+    return edited or (recorded is not None and recorded.reason == Reason.NOT_WRITTEN)
 
 
 def _shadow(it: Situation, after: ReleaseStatus) -> list[Wanted]:

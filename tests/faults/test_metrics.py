@@ -1,0 +1,262 @@
+"""
+Every way in which Prometheus can fail, for a good release and for one that breaks its contract.
+
+A real Prometheus scrapes and answers; where a real one cannot be made to misbehave, a proxy changes its answers. Both
+releases are in canary when the fault begins, and the bad one turns bad just then. While nothing can be known, nothing
+moves, for longer than the bake; soon after the fault has ended, the bad one is rolled back and the good one promoted.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.faults.proxy import Behaviour, Call, answer, faithful, reset, slow, stall
+from tests.faults.scene import PATIENCE, Object, Place, Scene, a_place, a_scene, a_spec, revision
+from tests.faults.tables import FULL, Table
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.prometheus, pytest.mark.slow]
+
+INTERVAL = 5.0
+BAKE = 10.0
+HELD = float(os.environ.get("FAULTS_SUSTAINED", "300" if FULL else "12"))
+SLACK = 25.0
+"""Seconds for a question under way (10) and for a server that is left alone after failures (15)."""
+MOST_MIB = 220.0
+ONLY = os.environ.get("FAULTS_CELL", "")
+
+PLAN: list[Object] = [
+    {"name": "canary", "canary": {"percent": 10}, "bake": f"{BAKE:g}s", "deadline": "4h"},
+    {"name": "full", "full": {}, "bake": "1s", "deadline": "4h"},
+]
+OLD, NEW = revision("1"), revision("2")
+
+Answer = dict[str, Any]
+
+
+def changed(change: Callable[[Answer, str], Answer | None]) -> Behaviour:
+    """Let the real one answer, and change what it says."""
+
+    async def changing(call: Call) -> web.StreamResponse:
+        status, headers, data = await call.fetch()
+        if status != 200:
+            return web.Response(status=status, headers=headers, body=data)
+        new = change(json.loads(data), _query(call))
+        return web.Response(text=json.dumps(new), content_type="application/json")
+
+    return changing
+
+
+def _query(call: Call) -> str:
+    return call.request.query.get("query", "") or call.body.decode()
+
+
+def value(text: str) -> Behaviour:
+    """Replace every number of the candidate."""
+
+    def change(said: Answer, query: str) -> Answer:
+        if "timestamp(" in query:  # when samples were scraped is Prometheus' own knowledge
+            return said
+        for element in said["data"]["result"]:
+            if element["metric"].get("revision") == NEW and "value" in element:
+                element["value"][1] = text
+        return said
+
+    return changed(change)
+
+
+def without(revision_: str) -> Behaviour:
+    """Leave out one arm."""
+
+    def change(said: Answer, _: str) -> Answer:
+        kept = [element for element in said["data"]["result"] if element["metric"].get("revision") != revision_]
+        return {**said, "data": {**said["data"], "result": kept}}
+
+    return changed(change)
+
+
+def _no_numerator(said: Answer, query: str) -> Answer:
+    return {**said, "data": {**said["data"], "result": []}} if "decision=" in query else said
+
+
+def _twice(said: Answer, _: str) -> Answer:
+    return {**said, "data": {**said["data"], "result": said["data"]["result"] * 2}}
+
+
+HUGE = json.dumps(
+    {
+        "status": "success",
+        "data": {
+            "resultType": "vector",
+            "result": [
+                {"metric": {"revision": NEW, "country": f"{number:0200}"}, "value": [1, "1"]}
+                for number in range(45_000)
+            ],
+        },
+    }
+)
+PARTIAL = changed(lambda said, _: {**said, "warnings": ["some blocks could not be read"]})
+ERROR = json.dumps({"status": "error", "errorType": "internal", "error": "a test says so"})
+HTML = "<html><body>Log in</body></html>"
+
+
+async def nothing_is_scraped(place: Place, name: str) -> None:
+    """Scrapes of all of its pods stop."""
+    place.flow(name).silent |= {OLD, NEW}
+
+
+async def counters_reset(place: Place, name: str) -> None:
+    """All containers restart, and count from nothing."""
+    place.flow(name).counters.clear()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    A fault.
+
+    Attributes:
+        name: What it is.
+        behaviour: What the proxy does with questions.
+        event: Besides, what happens to the pods.
+        blinds: Whether nothing can be known while it lasts.
+        told: The condition MetricsAvailable while it lasts.
+    """
+
+    name: str
+    behaviour: Behaviour = faithful
+    event: Callable[[Place, str], Awaitable[None]] | None = None
+    blinds: bool = True
+    told: str = "False"
+
+
+ALL = [
+    Cell("refused", reset),
+    Cell("slow beyond the timeout", slow(20)),
+    Cell("never answers", stall),
+    Cell("500", answer(500, ERROR)),
+    Cell("503, Retry-After 99999", answer(503, ERROR, Retry_After="99999")),
+    Cell("429, Retry-After 99999", answer(429, ERROR, Retry_After="99999")),
+    Cell("502 with a page of HTML", answer(502, HTML, "text/html")),
+    Cell("200 with a page of HTML", answer(200, HTML, "text/html")),
+    Cell("200 with an error", answer(200, ERROR)),
+    Cell("200, partial, with warnings", PARTIAL),
+    Cell("10 MB", answer(200, HUGE)),
+    Cell("NaN", value("NaN"), told="True"),
+    Cell("+Inf", value("+Inf"), told="True"),
+    Cell("negative", value("-5"), told="True"),
+    Cell("candidate missing", without(NEW), told="True"),
+    Cell("baseline missing", without(OLD), told="True"),
+    Cell("numerator missing", changed(_no_numerator), told="True"),
+    Cell("series twice", changed(_twice)),
+    Cell("stale", event=nothing_is_scraped),
+    Cell("counters reset", event=counters_reset, blinds=False, told="True"),
+]
+CORE = {"slow beyond the timeout", "200 with an error", "NaN", "baseline missing", "10 MB", "stale", "counters reset"}
+RESTART = "Prometheus restarts"
+
+
+async def test_whatever_prometheus_says_no_fault_is_a_verdict(cluster, tmp_path):
+    """Blind, it holds; seeing again, it does what is right, at once."""
+    cells = [
+        cell for cell in ALL if (any(it in cell.name for it in ONLY.split("|")) if ONLY else FULL or cell.name in CORE)
+    ]
+    table = Table("Faults of Prometheus")
+    failures: list[str] = []
+    async with a_scene(cluster) as scene:
+        gate = asyncio.Semaphore(int(os.environ.get("FAULTS_AT_ONCE", "4")))
+
+        async def one(number: int, cell: Cell) -> None:
+            async with gate, a_place(scene, f"metrics-{number}", tmp_path) as place:
+                try:
+                    after = await _tried(place, cell)
+                except AssertionError as error:
+                    failures.append(f"{cell.name}: {error}\n{place.operator.log.read_text()[-1500:]}")
+                    print(f"FAILED {failures[-1]}", flush=True)
+                    table.add(cell.name, "FAILED")
+                else:
+                    print(f"{cell.name}: rolled back {after:.1f} s after its end", flush=True)
+                    table.add(cell.name, "held, then right" if cell.blinds else "right meanwhile")
+
+        await asyncio.gather(*(one(number, cell) for number, cell in enumerate(cells)))
+    print(table)
+    assert not failures, "\n\n".join(failures)
+
+
+async def test_a_prometheus_that_restarts_in_mid_window_costs_nothing(cluster, tmp_path):
+    """Killed and started on its data while both releases are in canary: the counts are whole again."""
+    async with a_scene(cluster) as scene, a_place(scene, "metrics-restart", tmp_path) as place:
+        await _both_in_canary(place)
+        place.flow("bad").spoiled[NEW, "canary"] = 0.2
+        await asyncio.to_thread(scene.prometheus.stop)
+        await asyncio.sleep(BAKE)
+        _nothing_moved(place)
+        await asyncio.to_thread(scene.prometheus.start)
+        await _right_at_last(place, 2 * INTERVAL + SLACK)
+
+
+async def _tried(place: Place, cell: Cell) -> float:
+    """Run one cell and return how long after the fault's end the bad release was rolled back."""
+    await _both_in_canary(place)
+    resident = place.operator.resident
+    place.prometheus.behaviour = cell.behaviour
+    place.flow("bad").spoiled[NEW, "canary"] = 0.2
+    if cell.event:
+        for name in ("good", "bad"):
+            await cell.event(place, name)
+    if not cell.blinds:
+        return await _right_at_last(place, 2 * INTERVAL + SLACK)
+    told = await place.scene.until(lambda: _told(place, cell), f"told: {cell.told}", 60)
+    await asyncio.sleep(max(HELD - told, BAKE + 2))
+    _nothing_moved(place)
+    place.prometheus.behaviour = faithful
+    for name in ("good", "bad"):
+        place.flow(name).silent.clear()
+    after = await _right_at_last(place, 2 * INTERVAL + SLACK)
+    if cell.told == "False":
+        # Once as it began; a server that is left alone is the same trouble.
+        events = await place.events()
+        for name in ("good", "bad"):
+            said = [it for it in events if (it["reason"], it["regarding"]["name"]) == ("MetricsUnavailable", name)]
+            assert len(said) == 1, [it["note"] for it in said]
+    assert place.operator.resident < max(MOST_MIB, resident + 20), f"{place.operator.resident:.0f} MiB"
+    return after
+
+
+async def _both_in_canary(place: Place) -> None:
+    place.operator.start()
+    for name in ("good", "bad"):
+        await place.create(name, a_spec("1", PLAN, interval=f"{INTERVAL:g}s"))
+    for name in ("good", "bad"):
+        await place.reached(name, "Completed", "1", 180)
+        await place.edit(name, model={"version": "2"})
+    scene: Scene = place.scene
+    for name in ("good", "bad"):
+        await place.reached(name, "canary", "2", PATIENCE)
+    await scene.until(lambda: all(place.flow(it).weights.get(NEW) == 10 for it in ("good", "bad")), "users", PATIENCE)
+
+
+def _told(place: Place, cell: Cell) -> bool:
+    conditions = [it for name in ("good", "bad") for it in place.status(name)["conditions"]]
+    return {it["status"] for it in conditions if it["type"] == "MetricsAvailable"} == {cell.told}
+
+
+def _nothing_moved(place: Place) -> None:
+    for name in ("good", "bad"):
+        status = place.status(name)
+        assert status["stage"] == "canary", f"{name} is in {status['stage']}: {json.dumps(status)[:1500]}"
+        assert place.flow(name).weights == {OLD: 90, NEW: 10}
+    assert not place.operator.ended
+
+
+async def _right_at_last(place: Place, seconds: float) -> float:
+    after = await place.reached("bad", "RolledBack", "2", seconds)
+    await place.scene.until(lambda: place.flow("bad").weights == {OLD: 100}, "all users are on stable", 2 * INTERVAL)
+    await place.reached("good", "Completed", "2", seconds + PATIENCE)
+    assert not place.operator.ended
+    return after
