@@ -8,7 +8,6 @@ STAMP := .venv/.ready
 CLUSTER ?= here
 MINUTES ?= 30
 SEED ?= 0
-TEST_LOG := .venv/tests.log
 SOURCES := operator model-server tests e2e bench docs
 
 ##@ Use it
@@ -39,14 +38,8 @@ check: lint types unit ## The fast inner loop, under a minute: lint, types, unit
 
 test: verify ## Everything that proves the project, the end-to-end suite on the real cluster included
 	@$(BIN)/python -m e2e.cluster build
-	@# The end-to-end suite mostly waits: the other tests run beside it, with what it leaves of the machine.
-	@nice -n 10 $(BIN)/pytest -m "not cluster" -n 2 --dist loadgroup > $(TEST_LOG) 2>&1 & tests=$$!; \
-	trap 'kill $$tests 2>/dev/null || true' EXIT; \
-	echo "tests without the cluster run beside the end-to-end suite: $(TEST_LOG)"; \
-	failed=; $(BIN)/pytest e2e -m cluster || failed="$$failed e2e"; \
-	wait $$tests || failed="$$failed tests"; \
-	cat $(TEST_LOG); \
-	if [ "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+	@$(BIN)/pytest -m "not cluster" -n 2 --dist loadgroup
+	@$(BIN)/pytest e2e -m cluster
 
 lint: $(STAMP) ## ruff and import-linter
 	@$(BIN)/ruff check $(SOURCES)

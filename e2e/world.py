@@ -29,6 +29,7 @@ NAMESPACE: Final = "lending"
 RELEASE: Final = "loans"
 OPERATOR_NAMESPACE: Final = "modelrelease-system"
 HOSTNAME: Final = "loans.example.com"
+GREETINGS: Final = 3
 FIRST, GOOD, BAD = "2026-10-01", "2026-11-05", "2026-11-20"
 
 Object = dict[str, Any]
@@ -42,9 +43,16 @@ class Kubectl:
         self.binary = binaries.ensure("kubectl")
 
     def run(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
-        """Run kubectl and return what it printed; raise with its error message when it fails."""
+        """
+        Run kubectl and return what it printed; raise with its error message when it fails.
+
+        An API server that is too busy to greet is asked again: nothing has been done yet.
+        """
         command = [str(self.binary), f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+        for _ in range(GREETINGS):
+            done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+            if not done.returncode or not done.stderr.startswith("Unable to connect to the server"):
+                break
         if check and done.returncode:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout if done.returncode == 0 else done.stderr
