@@ -11,7 +11,7 @@ from tests.apiserver import Cluster, cluster, namespace
 
 __all__ = ["admission", "cluster", "namespace"]
 
-RELEASES = "/apis/modelrelease.dev/v1alpha1/namespaces/default/modelreleases"
+FOLDER = "/apis/modelrelease.dev/v1alpha1/namespaces/default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,8 @@ class Admission:
 
     def refusal(self, body: dict[str, Any]) -> str | None:
         """Return why *body* is refused, None if it is admitted."""
-        answer = self.session.post(
-            self.url + RELEASES, params={"dryRun": "All", "fieldValidation": "Strict"}, json=body, timeout=30
-        )
+        url = f"{self.url}{FOLDER}/{body['kind'].lower()}s"
+        answer = self.session.post(url, params={"dryRun": "All", "fieldValidation": "Strict"}, json=body, timeout=30)
         assert answer.status_code in (201, 400, 422), answer.text
         return None if answer.ok else str(answer.json()["message"])
 

@@ -11,7 +11,7 @@ import yaml
 
 from e2e.cluster import paths
 from modelrelease.api.crd import crd, main, rendered
-from modelrelease.api.parse import Release, parse
+from modelrelease.api.parse import Release, named_contract, parse
 from modelrelease.api.status import ReleaseStatus
 from tests.api.conftest import Admission
 from tests.api.specs import GOOD
@@ -161,14 +161,15 @@ def test_applying_twice_changes_nothing(cluster: Cluster, namespace: str, tmp_pa
 @pytest.mark.apiserver
 def test_the_examples_of_the_documentation_are_admitted(admission: Admission):
     """Every ModelRelease in a Markdown file can be applied as it stands."""
-    examples = list(_documented_releases())
+    contracts = {body["metadata"]["name"]: body for _, body in _documented("ModelContract")}
 
-    for where, body in examples:
+    for where, body in _documented("ModelRelease"):
         assert admission.refusal(_in("default", body)) is None, where
-        assert isinstance(parse(body), Release), where
+        named = named_contract(body)
+        assert isinstance(parse(body, contracts[named] if named else None), Release), where
 
 
-def _documented_releases() -> Iterator[tuple[str, dict[str, Any]]]:
+def _documented(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
     pages = [
         paths.REPOSITORY / "README.md",
         *paths.REPOSITORY.glob("docs/**/*.md"),
@@ -177,7 +178,7 @@ def _documented_releases() -> Iterator[tuple[str, dict[str, Any]]]:
     for page in pages:
         for block in page.read_text().split("```yaml")[1:]:
             for body in yaml.safe_load_all(block.split("```")[0]):
-                if isinstance(body, dict) and body.get("kind") == "ModelRelease" and "spec" in body:
+                if isinstance(body, dict) and body.get("kind") == kind and "spec" in body:
                     yield f"{page.name}: {body['metadata']}", body
 
 

@@ -433,8 +433,11 @@ class TestBetweenLookAndWrite:
         kinds = {victim["kind"]: victim for victim in _victims(namespace, "radar", revision, {}, [])}
         victim = kinds[manifest["kind"]]
 
+        look = kube._look
+
         async def look_before_it_was_made(*_):
             cluster.create(victim)
+            kube._look = look
 
         kube._look = look_before_it_was_made
         with pytest.raises(Conflict):
