@@ -107,7 +107,7 @@ class Installed:
 def _lease(objects: list[dict[str, Any]]) -> dict[str, str]:
     [deployment] = [body for body in objects if body["kind"] == "Deployment"]
     variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-    return {it["name"]: it["value"] for it in variables if "LEASE" in it["name"]}
+    return {it["name"]: it["value"] for it in variables if "_LEASE_" in it["name"]}
 
 
 @pytest.fixture

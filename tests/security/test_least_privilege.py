@@ -38,6 +38,17 @@ def a_version(version, namespace=NAMESPACE, **spec):
     return {**given, "metadata": {"name": RELEASE, "namespace": namespace}}
 
 
+def an_object(kind, name, spec):
+    meta = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": "modelrelease.dev/v1alpha1", "kind": kind, "metadata": meta, "spec": spec}
+
+
+def a_rollback(cluster):
+    who = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    decided = {"release": RELEASE, "revision": revision_of("3"), "decision": "Rollback"}
+    return {**decided, "approvedBy": who, "reason": "it was too late"}
+
+
 def revision_of(version):
     return parse(a_version(version)).desired.name
 
@@ -65,10 +76,14 @@ async def decide(served: list[tuple[Pod, int]]) -> None:
 
 @pytest.mark.prometheus
 async def test_nothing_granted_is_unused_and_nothing_used_is_ungranted(cluster, install, admin, tmp_path):
-    """First release, a good one, a bad one rolled back, deletion: every right of the chart was used, and no other."""
+    """
+    First release, a good one, a bad one rolled back, a decision, deletion: every right of the chart was used, and no
+    other. One contract is inline, the next one is referred to; what the history forgets takes its evidence with it.
+    """
     installed = install()
     cluster.kubectl("create", "namespace", NAMESPACE)
-    cluster.create(a_gateway_class(), a_gateway(NAMESPACE))
+    cluster.kubectl("apply", "-f", "-", given=a_gateway_class())
+    cluster.create(a_gateway(NAMESPACE))
 
     def status():
         return cluster.get("mrel", NAMESPACE, RELEASE).get("status", {})
@@ -89,11 +104,15 @@ async def test_nothing_granted_is_unused_and_nothing_used_is_ungranted(cluster, 
             async with playing(admin, NAMESPACE):
                 cluster.create(a_version("1"))
                 await until(lambda: is_release("1"), "the first release", seconds=60)
-                cluster.patch("mrel", NAMESPACE, RELEASE, {"spec": {"model": {"version": "2"}}})
+                cluster.create(an_object("ModelContract", RELEASE, CONTRACT))
+                referring = {"contract": None, "contractRef": {"name": RELEASE}, "history": 1}
+                cluster.patch("mrel", NAMESPACE, RELEASE, {"spec": {"model": {"version": "2"}, **referring}})
                 await until(lambda: is_release("2"), "a good version", seconds=120)
                 cluster.patch("mrel", NAMESPACE, RELEASE, {"spec": {"model": {"version": "3"}}})
                 await until(lambda: status()["stage"] == "RolledBack", "a bad version", seconds=120)
                 assert status()["rejected"][-1]["reason"] == "ContractBreached"
+                cluster.create(an_object("ReleaseDecision", "too-late", a_rollback(cluster)))
+                await until(lambda: cluster.get("mdec", NAMESPACE, "too-late").get("status"), "an answer", seconds=30)
                 left = {f"deployment.apps/{RELEASE}-{revision_of('2')}"}
                 await until(lambda: cluster.names("deployment", NAMESPACE) == left, "only stable pods", seconds=60)
                 cluster.kubectl("delete", "mrel", "-n", NAMESPACE, RELEASE)
