@@ -185,6 +185,19 @@ async def picture(place: Place) -> Object:
     return {"status": _timeless(status), "objects": found}
 
 
+def _nameless(value: Any) -> Any:
+    """Return a status with the evidence of gates named by stage alone: the rest is a digest of counts and moments."""
+    if isinstance(value, dict):
+        return {key: _stages_of(item) if key == "evidence" else _nameless(item) for key, item in value.items()}
+    return [_nameless(item) for item in value] if isinstance(value, list) else value
+
+
+def _stages_of(evidence: Any) -> Any:
+    if isinstance(evidence, list):
+        return [_stages_of(item) for item in evidence]
+    return evidence and evidence.rpartition("-")[0]
+
+
 def _without(value: Any, *keys: str) -> Any:
     if isinstance(value, dict):
         return {key: _without(item, *keys) for key, item in value.items() if key not in keys}
@@ -193,7 +206,7 @@ def _without(value: Any, *keys: str) -> Any:
 
 def _timeless(status: Object) -> Object:
     kept = _without(
-        status,
+        _nameless(status),
         "startTime",
         "endTime",
         "since",

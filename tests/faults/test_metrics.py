@@ -239,6 +239,13 @@ async def _both_in_canary(place: Place) -> None:
     for name in ("good", "bad"):
         await place.reached(name, "canary", "2", PATIENCE)
     await scene.until(lambda: all(place.flow(it).weights.get(NEW) == 10 for it in ("good", "bad")), "users", PATIENCE)
+    await scene.until(lambda: all(_counted(place.status(it)) for it in ("good", "bad")), "counts of both", PATIENCE)
+
+
+def _counted(status: Object) -> bool:
+    """Return whether anything of the candidate was seen: of what was never seen, nobody can say that it is stale."""
+    clauses = (status.get("gate") or {}).get("clauses") or [{}]
+    return any(((it.get("overall") or {}).get("candidateCounts") or {}).get("of", "0") != "0" for it in clauses)
 
 
 def _told(place: Place, cell: Cell) -> bool:
