@@ -218,8 +218,8 @@ def _timeless(status: Object) -> Object:
         "unavailableSince",
     )
     gate = kept.get("gate") or {}
-    # Of a gate's numbers, what they mean; a baking one may still be at its first scrapes.
-    kept["gate"] = {"stage": gate.get("stage"), "verdict": gate.get("verdict")}
+    # Of a gate's numbers, what they mean; whether the last one passed before it did not matter is of its moment.
+    kept["gate"] = {"stage": gate.get("stage"), "broken": gate.get("verdict") == "Breach"}
     kept.pop("forecast", None)  # is made of the baseline's traffic so far
     kept["conditions"] = {it["type"]: (it["status"], it["reason"]) for it in kept.get("conditions", [])}
     return dict(kept)
