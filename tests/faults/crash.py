@@ -216,6 +216,7 @@ def _timeless(status: Object) -> Object:
         "lastTransitionTime",
         "message",
         "unavailableSince",
+        "slice",  # which one is named first is of the moment, too
     )
     gate = kept.get("gate") or {}
     # Of a gate's numbers, what they mean; whether the last one passed before it did not matter is of its moment.

@@ -17,7 +17,7 @@ from tests.faults.journeys import JOURNEYS, Journey
 from tests.faults.scene import Scene, a_scene
 from tests.faults.tables import FULL, Table
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.prometheus, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.apiserver, pytest.mark.prometheus, pytest.mark.slow]
 
 DAY = int(os.environ.get("FAULTS_SEED") or datetime.now(UTC).toordinal())
 ONLY = os.environ.get("FAULTS_JOURNEY", "")

@@ -20,7 +20,7 @@ from tests.faults.proxy import Behaviour, Call, answer, faithful, reset, slow, s
 from tests.faults.scene import PATIENCE, Object, Place, Scene, a_place, a_scene, a_spec, revision
 from tests.faults.tables import FULL, Table
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.prometheus, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.apiserver, pytest.mark.prometheus, pytest.mark.slow]
 
 INTERVAL = 5.0
 BAKE = 10.0
