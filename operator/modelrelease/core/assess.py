@@ -218,8 +218,7 @@ def slice_weights(traffic: FloatArray) -> FloatArray:
     Return the weights ``(..., n)``: half for all traffic, half shared by the slices; all for all traffic without any.
 
     A slice's part grows with the square root of its traffic: where more is seen, more can be found, and nothing is to
-    be found soon in a slice of a few requests. With equal parts, harm in a slice of 1 % would be found 4 % later, in
-    one of 4 % 17 % later (bench/bench_truth.py).
+    be found soon in a slice of a few requests. Equal parts, and others, were measured (docs/verdicts.md, "Tried").
     Traffic decides, never outcomes: whatever is fixed by how much was asked is as good as fixed beforehand.
 
     Args:
