@@ -140,7 +140,10 @@ def users_leave_a_candidate_first_of_all(told: Told) -> None:
             rest = [it for it in told.tick.calls if it not in {*READS, "status"} and not it.startswith("event")]
             # What a breach was proved by is kept once they have left it, what they go on with before they do.
             back = after.stage == ROLLED_BACK
-            assert [it for it in rest if not it.startswith("keep")] in ([], ["route"])
+            assert [it for it in rest if not it.startswith(("keep", "drop"))] in ([], ["route"]), rest
+            # What history has forgotten goes after them.
+            before_route = rest[: rest.index("route")] if "route" in rest else []
+            assert not any(it.startswith("drop") for it in before_route), rest
             assert not back or "route" not in rest or rest[0] == "route"
 
 
