@@ -208,11 +208,11 @@ def a_gateway(namespace: str, name: str = "public", *, spec: dict[str, Any] | No
     }
 
 
-def a_gateway_class(*features: str) -> dict[str, Any]:
-    """Return the class of these Gateways; without features it publishes none."""
+def a_gateway_class(name: str = "lab") -> dict[str, Any]:
+    """Return a class of Gateways, which belongs to the whole cluster and publishes no features."""
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "GatewayClass",
-        "metadata": {"name": "lab"},
+        "metadata": {"name": name},
         "spec": {"controllerName": _CONTROLLER},
     }

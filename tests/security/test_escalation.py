@@ -255,7 +255,10 @@ SECRETS = ("secret-host.example.com", "secret-listener", "secret-certificate", "
 def _a_gateway_with_secrets(namespace):
     tls = {"certificateRefs": [{"name": SECRETS[2]}]}
     listener = {"name": SECRETS[1], "hostname": SECRETS[0], "port": 443, "protocol": "HTTPS", "tls": tls}
-    gateway = a_gateway(namespace, spec={"listeners": [listener], "addresses": [{"value": SECRETS[4]}]})
+    gateway = a_gateway(
+        namespace,
+        spec={"gatewayClassName": "lacking", "listeners": [listener], "addresses": [{"value": SECRETS[4]}]},
+    )
     gateway["metadata"]["annotations"] = {"note": SECRETS[3]}
     return gateway
 
@@ -266,8 +269,8 @@ async def test_of_a_gateway_elsewhere_is_told_that_it_exists_and_what_its_class_
     """Both say why a release cannot begin. Host names, listeners, certificates and addresses are not told."""
     infra = f"{namespace}-infra"
     cluster.kubectl("create", "namespace", infra)
-    cluster.kubectl("apply", "-f", "-", given=a_gateway_class())
-    cluster.patch("gatewayclass", "default", "lab", _lacking_mirror(), "--subresource=status")
+    cluster.kubectl("apply", "-f", "-", given=a_gateway_class("lacking"))
+    cluster.patch("gatewayclass", "default", "lacking", _lacking_mirror(), "--subresource=status")
     cluster.create(_a_gateway_with_secrets(infra))
 
     def through(gateway):
