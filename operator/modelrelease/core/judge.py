@@ -176,7 +176,7 @@ def _gate_verdict(verdicts: tuple[ClauseVerdict, ...]) -> GateVerdict:
         clauses=verdicts,
         blame=tuple(_blamed(worst, on_breach)),
         worst=worst_line(worst),
-        eta=latest(verdict.eta for verdict in binding if verdict.outcome is Outcome.INCONCLUSIVE),
+        eta=latest(verdict.eta for verdict in binding if verdict.outcome is outcome is Outcome.INCONCLUSIVE),
     )
 
 
@@ -327,7 +327,7 @@ def _slice_verdict(
         of=(float(total.base_of[index]), float(total.of[index])),
         log_e=float(it.log_e[index]),
         level=float(it.weight[index]) * budget,
-        eta=_eta(it, index) if outcome is Outcome.INCONCLUSIVE else None,
+        eta=_eta(it, index) if outcome is Outcome.INCONCLUSIVE and not noisy else None,
     )
 
 
