@@ -260,7 +260,10 @@ def test_only_time_with_samples_is_covered(told, server):
     assert 0.5 * existed < read.covered <= existed + 2 * SCRAPE + 1
 
 
-BAKED = [{"name": "canary", "canary": {"percent": PERCENT}, "bake": "8s", "deadline": "1h"}, {"name": "full", "full": {}}]
+BAKED = [
+    {"name": "canary", "canary": {"percent": PERCENT}, "bake": "8s", "deadline": "1h"},
+    {"name": "full", "full": {}},
+]
 SILENCE = 2.0
 """Seconds without requests that count: a quarter of that bake."""
 

@@ -187,9 +187,7 @@ class HostileKube(FakeKube):
         said = {"status": "False" if self.gateway_says is False else "True"}
         said["observedGeneration"] = 1 if self.gateway_says is not None else 0
         parents = route.get("status", {}).get("parents", [])
-        return {
-            "parents": [{**it, "conditions": [{**one, **said} for one in it["conditions"]]} for it in parents]
-        }
+        return {"parents": [{**it, "conditions": [{**one, **said} for one in it["conditions"]]} for it in parents]}
 
     def _workload(self, revision: str, deployment: Object) -> Workload:
         whole = super()._workload(revision, deployment)

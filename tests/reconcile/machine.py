@@ -78,7 +78,9 @@ INVALID: Final[dict[str, Object]] = {
     "no stages": {"stages": []},
 }
 
-APPROVALS: Final[dict[str, Object]] = {mode: {"mode": mode, "automateAfter": 2} for mode in ("Auto", "Suggest", "Manual")}
+APPROVALS: Final[dict[str, Object]] = {
+    mode: {"mode": mode, "automateAfter": 2} for mode in ("Auto", "Suggest", "Manual")
+}
 
 plans = st.sampled_from(sorted(PLANS))
 verbs = st.sampled_from(("Approve", "Rollback", "Retry", "Promote"))
@@ -303,7 +305,9 @@ class Releases(RuleBasedStateMachine):
         self.kube.edit(model={"version": version})
         self._decide("Retry", version, None)
 
-    @step(verb=verbs, version=st.sampled_from(VERSIONS), stage=st.sampled_from(("shadow", "canary-10", "full", "other")))
+    @step(
+        verb=verbs, version=st.sampled_from(VERSIONS), stage=st.sampled_from(("shadow", "canary-10", "full", "other"))
+    )
     def decide_anything(self, verb: str, version: str, stage: str) -> None:
         """Decide about what may be past, not begun yet, or not there at all."""
         self._decide(verb, version, stage)

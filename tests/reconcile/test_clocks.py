@@ -85,7 +85,7 @@ async def test_time_without_samples_is_no_time_of_a_bake():
 
 
 async def test_silence_is_no_time_of_a_bake():
-    """The Gateway was down for most of the stage: pods that nobody asks anything have proved nothing, and it says so."""
+    """The Gateway was down for most of the stage: pods that nobody asks have proved nothing, and it says so."""
     lab = await a_lab()
     release(lab, "2")
     await entered(lab, "canary-10")

@@ -428,7 +428,9 @@ async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_
     started = datetime.fromisoformat(record["startTime"])
     assert abs(started - began) < timedelta(minutes=2)
     assert datetime.fromisoformat(record["endTime"]) - started >= timedelta(minutes=10)
-    assert {start for windows in lab.metrics.asked[-5:] for name, start, _ in windows if name == "canary-10"} == {started}
+    assert {start for windows in lab.metrics.asked[-5:] for name, start, _ in windows if name == "canary-10"} == {
+        started
+    }
 
 
 def _reasons(lab: Lab) -> list[str]:

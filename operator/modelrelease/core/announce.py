@@ -26,7 +26,6 @@ from modelrelease.api.status import (
 from modelrelease.core.rulings import known_decisions
 from modelrelease.core.verdict import Finding, GateVerdict
 
-
 MESSAGE_KEPT: Final = 1024
 """Characters of a message that are recorded; the API server takes as many of an Event."""
 

@@ -114,7 +114,7 @@ def _moments(vector: Vector) -> set[tuple[frozenset[tuple[str, str]], float]]:
 
 
 def observed(asked: StageQueries, counts: StageCounts, answers: Answers) -> StageCounts:
-    """Return *counts* with how much of the window the candidate was scraped in, and asked by users; if that was asked."""
+    """Return *counts* with how much of the window the candidate was scraped in, and had requests; None if not asked."""
     covered, served = (
         asked.step * sum(sample.value for sample in answers[query]) if query else None
         for query in (asked.coverage, asked.service)
