@@ -174,7 +174,7 @@ async def test_whatever_prometheus_says_no_fault_is_a_verdict(cluster, tmp_path)
     table = Table("Faults of Prometheus")
     failures: list[str] = []
     async with a_scene(cluster) as scene:
-        gate = asyncio.Semaphore(int(os.environ.get("FAULTS_AT_ONCE", "4")))
+        gate = asyncio.Semaphore(int(os.environ.get("FAULTS_AT_ONCE", "4" if FULL else "7")))
 
         async def one(number: int, cell: Cell) -> None:
             async with gate:

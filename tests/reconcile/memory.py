@@ -14,6 +14,7 @@ from unittest import mock
 
 from modelrelease.api.contract import Contract
 from modelrelease.api.parse import InvalidSpec, Release, parse
+from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.judge import judge
 from modelrelease.core.verdict import GateVerdict
 from tests.reconcile.fakes import Object
@@ -21,6 +22,7 @@ from tests.reconcile.fakes import Object
 _parsed: dict[str, Release | InvalidSpec] = {}
 _latest: dict[tuple[int, int], tuple[Object, Object | None, Release | InvalidSpec]] = {}
 _MOST_LATEST = 1000
+_statuses: dict[int, tuple[Object, ReleaseStatus]] = {}
 _digests: dict[int, tuple[Contract, str]] = {}
 _digest_of = Contract.digest.fget
 _judged: dict[tuple[Any, ...], tuple[GateVerdict, tuple[Any, ...]]] = {}
@@ -55,6 +57,15 @@ def judged(contract: Any, evidence: Any, **how: Any) -> GateVerdict:
         # What is kept cannot give its identity to something else.
         _judged[key] = (judge(contract, evidence, **how), (contract, evidence))
     return _judged[key][0]
+
+
+def status_of(said: Object) -> ReleaseStatus:
+    """Return a status as the operator reads it."""
+    if id(said) not in _statuses:
+        if len(_statuses) == _MOST_LATEST:
+            _statuses.clear()
+        _statuses[id(said)] = (said, ReleaseStatus.model_validate(said))
+    return _statuses[id(said)][1]
 
 
 def digest(contract: Contract) -> str:

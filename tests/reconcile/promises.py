@@ -38,7 +38,7 @@ from modelrelease.core.gate import evaluate
 from modelrelease.core.verdict import Finding, GateVerdict
 from tests.reconcile.fakes import Object, owner_of
 from tests.reconcile.hostile import Tick
-from tests.reconcile.memory import parsed
+from tests.reconcile.memory import parsed, status_of
 
 MOST_BYTES: Final = 1_000_000
 READS: Final = {"release", "contract", "decisions", "children", "gateway", "class"}
@@ -69,9 +69,9 @@ class Told:
     def __init__(self, tick: Tick) -> None:
         """Read both statuses."""
         self.tick = tick
-        self.before = ReleaseStatus.model_validate(tick.body.get("status") or {})
+        self.before = status_of(tick.body.get("status") or {})
         pairs = [(it.before, it.after) for it in tick.effects if it.what == "status"]
-        self.written = [(ReleaseStatus.model_validate(old), ReleaseStatus.model_validate(new)) for old, new in pairs]
+        self.written = [(status_of(old), status_of(new)) for old, new in pairs]
         self.after = self.written[-1][1] if self.written else self.before
         release = parsed(tick.body)
         self.release = release if isinstance(release, Release) else None
@@ -379,7 +379,7 @@ def the_status_can_be_stored(told: Told) -> None:
     """It is small, and what is read back is what was written."""
     for effect in told.tick.effects:
         if effect.what == "status":
-            assert ReleaseStatus.model_validate(effect.after).as_json() == effect.after
+            assert status_of(effect.after).as_json() == effect.after
             assert len(json.dumps(effect.after)) < MOST_BYTES
 
 
