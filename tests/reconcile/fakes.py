@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -292,19 +293,24 @@ class FakeMetrics:
 
     def _stage(self, window, rate: float, baseline: str | None) -> StageCounts:
         seconds = (window.end - window.start).total_seconds()
-        n = seconds * self.per_second
         # At full, the old revision gets nothing any more.
-        has = 1.0 if baseline and window.kind != "full" else 0.0
-        of = np.array([[n * has, n]])
-        blocked = np.array([[n * 0.2 * has, n * rate]])
-        errors = np.array([[0.0, n * self.error_rate]])
-        country = ((("country", "FR"),),)
-        counts = {
-            ("block-rate", ""): SliceCounts(((),), blocked, of),
-            ("block-rate", "country"): SliceCounts(country, blocked, of),
-            ("error-rate", ""): SliceCounts(((),), errors, of),
-        }
+        compared = bool(baseline) and window.kind != "full"
+        counts = _counts(seconds * self.per_second, rate, self.error_rate, compared)
         return StageCounts(stage=window.name, kind=window.kind, seconds=seconds, counts=counts)
+
+
+@cache
+def _counts(n: float, rate: float, error_rate: float, compared: bool) -> dict[tuple[str, str], SliceCounts]:
+    """Return what *n* requests of each arm leave; of the same numbers, the very same counts (see ``memory``)."""
+    of = np.array([[n * compared, n]])
+    blocked = np.array([[n * 0.2 * compared, n * rate]])
+    errors = np.array([[0.0, n * error_rate]])
+    country = ((("country", "FR"),),)
+    return {
+        ("block-rate", ""): SliceCounts(((),), blocked, of),
+        ("block-rate", "country"): SliceCounts(country, blocked, of),
+        ("error-rate", ""): SliceCounts(((),), errors, of),
+    }
 
 
 class NoLog:
