@@ -18,6 +18,7 @@ import numpy as np
 
 from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, NotLeading, Overtaken, Refused, Unreachable
 from modelrelease.adapters.kube import Children
+from modelrelease.core.announce import Announcement
 from modelrelease.core.counts import Evidence, MetricsUnavailable, SliceCounts, StageCounts
 from modelrelease.core.decide import Decision
 from modelrelease.core.observation import Workload
@@ -81,6 +82,7 @@ class Tick:
         error: What the reconcile raised.
         died: Whether the process died in it.
         route_after: The route as it was left.
+        told: Every event that there is by then.
     """
 
     now: datetime
@@ -98,6 +100,7 @@ class Tick:
     error: AdapterError | None = None
     died: bool = False
     route_after: Object | None = None
+    told: frozenset[Announcement] = frozenset()
 
 
 @dataclass
@@ -234,7 +237,9 @@ class HostileKube(FakeKube):
         fault = self.faults.pop(number, None)
         if fault and fault.error is None:
             raise Crash
-        if not fault:
+        if fault:
+            self.tick.failed.add("event")
+        else:
             self._told(announcement)
 
 

@@ -170,6 +170,7 @@ class Releases(RuleBasedStateMachine):
         except Crash:
             tick.died, self.jumps = True, ()
         tick.route_after = self.kube.objects.get(("HTTPRoute", "radar"))
+        tick.told = frozenset(self.kube.told)
         self.kube.faults.clear()
         self.kube.edits.clear()
         TALLY.count(tick)

@@ -11,6 +11,7 @@ What the operator promises of every single reconcile, whatever fails in it; judg
     somebody answers      nobody is given users without a pod that answers, and nobody who has users is taken away;
                           the stable revision, to which users return from a candidate, is the exception: it is entitled
                           whatever its pods do, the candidate is not any more
+    nothing is untold     an event that could not be written, or that nobody lived to write, is written by the next one
     no silent end         conditions agree with each other and with what was seen, and nothing waits without saying so
 """
 
@@ -33,6 +34,7 @@ from modelrelease.api.status import (
     ReleaseStatus,
     RevisionStatus,
 )
+from modelrelease.core.announce import to_tell
 from modelrelease.core.decide import NO_PODS_GRACE
 from modelrelease.core.gate import evaluate
 from modelrelease.core.verdict import Finding, GateVerdict
@@ -375,6 +377,15 @@ def nothing_ends_in_silence(told: Told) -> None:
     assert of["Ready"].status == "True" or suspended or invalid
 
 
+def nothing_is_left_untold(told: Told) -> None:
+    """What was to be told of a transition, this one's or one before it, has been told when a reconcile ends well."""
+    tick = told.tick
+    if tick.died or tick.error or "event" in tick.failed:
+        return
+    now = tick.now.replace(microsecond=0)
+    assert tick.told.issuperset([*to_tell(told.before, now), *to_tell(told.after, now)])
+
+
 def the_status_can_be_stored(told: Told) -> None:
     """It is small, and what is read back is what was written."""
     for effect in told.tick.effects:
@@ -398,5 +409,6 @@ PROMISES: Final[tuple[Callable[[Told], None], ...]] = (
     the_stable_revision_is_only_followed,
     conditions_agree,
     nothing_ends_in_silence,
+    nothing_is_left_untold,
     the_status_can_be_stored,
 )
