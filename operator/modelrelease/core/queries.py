@@ -359,8 +359,8 @@ class _Asking:
         """
         Return the question in how many steps of the window *candidate* had counted a request within *silence*.
 
-        Where every pod counts, with scrapes every *interval*, what it had counted *silence* before, nobody has asked.
-        A count that is lower than before is that of a pod that has restarted, and has been asked if it is not 0.
+        With scrapes every *interval*: nobody has asked while every pod counts what it had counted *silence* before. A
+        pod that restarts, or was not scraped then, passes for one that was asked, for as long as a silence counts.
         """
         span, back = max(self.frame.step, round(2000 * interval.total_seconds())), round(silence.total_seconds()) * 1000
         counting = [it for it in metrics if not self.contract.metric(it).rate]  # a rate does not know of requests
