@@ -40,6 +40,7 @@ class FakeKube:
     dossiers: dict[str, Object] = field(default_factory=dict)
     objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
+    told: set[Announcement] = field(default_factory=set)
     writes: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
     restarting: set[str] = field(default_factory=set)
@@ -62,15 +63,19 @@ class FakeKube:
     def _read(self, what: str, effect: Any) -> Any:
         return effect()
 
+    def _shown(self, item: Any) -> Any:
+        """Return what one side shows the other: a copy, for both change their own in place."""
+        return copy.deepcopy(item)
+
     async def get_release(self, namespace: str, name: str) -> Object | None:
-        return self._read("release", lambda: copy.deepcopy(self.body))
+        return self._read("release", lambda: self._shown(self.body))
 
     async def get_contract(self, namespace: str, name: str) -> Object | None:
-        return self._read("contract", lambda: copy.deepcopy(self.contracts.get(name)))
+        return self._read("contract", lambda: self._shown(self.contracts.get(name)))
 
     async def open_decisions(self, namespace: str, release: str) -> list[Object]:
         asked = [d for d in self.decisions.values() if d["spec"]["release"] == release and not d.get("status")]
-        return self._read("decisions", lambda: copy.deepcopy(asked))
+        return self._read("decisions", lambda: self._shown(asked))
 
     async def write_outcome(self, decision: Object, status: Object) -> None:
         name = decision["metadata"]["name"]
@@ -78,7 +83,7 @@ class FakeKube:
         def effect() -> None:
             if self.decisions[name].get("status"):
                 raise Conflict(f"{name} was answered before")
-            self.decisions[name]["status"] = status
+            self.decisions[name] = {**self.decisions[name], "status": status}
 
         if name in self.decisions:
             self._write(f"outcome {name}", effect)
@@ -96,7 +101,7 @@ class FakeKube:
             workloads={revision: self._workload(revision, o) for revision, o in of("Deployment").items()},
             revisions={revision: Revision.from_content(o["data"]) for revision, o in of("ControllerRevision").items()},
             services=frozenset(of("Service")),
-            route=copy.deepcopy(self.objects.get(("HTTPRoute", name))),
+            route=self._shown(self.objects.get(("HTTPRoute", name))),
             conflict=foreign[0] if foreign else None,
             dossiers={its: f"u-{its}" for its, o in self.dossiers.items() if owner_of(o) == uid},
         )
@@ -118,9 +123,9 @@ class FakeKube:
         def effect() -> Object:
             if body["metadata"]["resourceVersion"] != self.body["metadata"]["resourceVersion"]:
                 raise Conflict("the object has changed")
-            self.body = {**self.body, "status": copy.deepcopy(status)}
+            self.body = {**self.body, "status": self._shown(status)}
             self._touch()
-            return copy.deepcopy(self.body)
+            return self._shown(self.body)
 
         return self._write("status", effect)
 
@@ -134,10 +139,10 @@ class FakeKube:
         what = "route" if manifest["kind"] == "HTTPRoute" else f"{manifest['kind']} {manifest['metadata']['name']}"
 
         def effect() -> bool:
-            live = copy.deepcopy(manifest)
+            live = self._shown(manifest)
             if manifest["kind"] == "HTTPRoute":
-                live["metadata"]["generation"] = 1
-                live["status"] = {"parents": [_accepted(parent) for parent in manifest["spec"]["parentRefs"]]}
+                status = {"parents": [_accepted(parent) for parent in manifest["spec"]["parentRefs"]]}
+                live = {**live, "metadata": {**live["metadata"], "generation": 1}, "status": status}
             self.objects[key] = live
             return True
 
@@ -161,9 +166,16 @@ class FakeKube:
         self._write(f"drop {_undigested(name)}", lambda: self.dossiers.pop(name))
 
     async def emit(self, body: Object, announcement: Announcement) -> None:
-        self._write(
-            f"event {announcement.reason}", lambda: self.events.append((announcement.reason, announcement.message))
-        )
+        if not self.emitted(body, announcement):
+            self._write(f"event {announcement.reason}", lambda: self._told(announcement))
+
+    def emitted(self, body: Object, announcement: Announcement) -> bool:
+        return announcement in self.told
+
+    def _told(self, announcement: Announcement) -> None:
+        self.events.append((announcement.reason, announcement.message))
+        if announcement.time:
+            self.told.add(announcement)
 
     def decide(self, decision: str, version: str, stage: str | None = None, **spec: Any) -> str:
         """Create a ReleaseDecision about a version, as a person would; return its name."""

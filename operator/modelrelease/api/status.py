@@ -212,6 +212,15 @@ class Followed(StatusModel):
     automation_earned: bool = Field(default=False, description="Whether in_a_row reached approval.automateAfter.")
 
 
+class Announced(StatusModel):
+    """What is told of a transition as an Event."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    time: Time = Field(description="When the transition was recorded.")
+
+
 class HistoryEntry(StatusModel):
     """A rollout that ended."""
 
@@ -253,6 +262,12 @@ class ReleaseStatus(StatusModel):
     metrics_missing_since: Time | None = Field(default=None, description="Since when Prometheus cannot be read.")
     rejected: list[Rejected] = Field(default_factory=list, max_length=10)
     history: list[HistoryEntry] = Field(default_factory=list, max_length=50)
+    announcements: list[Announced] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Events of the last transition. They are recorded with it, so that one is never lost: an operator "
+        "that starts writes those that are missing.",
+    )
     conditions: list[Condition] = Field(default_factory=list, json_schema_extra=BY_TYPE)
 
     def condition(self, type_: str) -> Condition | None:

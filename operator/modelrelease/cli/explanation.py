@@ -222,7 +222,7 @@ def _why(sight: Sight) -> Iterator[Item]:
 
 
 def _has_gaps(sight: Sight) -> bool:
-    """Return whether the stage bakes longer than its start tells: time without samples does not count."""
+    """Return whether the stage bakes longer than its start tells: time without samples or requests does not count."""
     return sight.reason == Reason.BAKING and "do not count" in sight.message
 
 
@@ -436,7 +436,7 @@ def _waits_for(sight: Sight) -> str:
         case Reason.NOT_ACCEPTED:
             return "the Gateway has accepted the route"
         case Reason.BAKING:
-            return "it has baked; time without samples does not count"
+            return "it has baked; time without samples or requests does not count"
         case _:
             return "the gate passes"
 
