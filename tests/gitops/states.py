@@ -189,6 +189,14 @@ async def _approved(lab: Lab) -> None:
     await lab.run(until="canary-10")
 
 
+async def _approved_ahead(lab: Lab) -> None:
+    lab.kube.broken.add(revision_of(NEW).name)
+    release(lab, NEW, approval={"mode": "Manual"})
+    await lab.run(until="Pending")
+    lab.kube.decide("Approve", NEW, "shadow", approvedBy="ci@example.com", reason="offline evaluation passed")
+    await lab.tick()
+
+
 async def _decided_too_late(lab: Lab) -> None:
     await _cancelled(lab)
     lab.kube.decide("Rollback", NEW, approvedBy="ana@example.com", reason="complaints from support")
@@ -330,6 +338,7 @@ STATES: Final[dict[str, State]] = {
     "breach-held": State(_breach_held, "InProgress", "Suspended"),
     "awaiting-approval": State(_waiting(), "InProgress", "Suspended"),
     "refused": State(_refused, "InProgress", "Suspended"),
+    "approved-ahead": State(_approved_ahead, "InProgress", "Progressing"),
     "approved": State(_approved, "InProgress", "Progressing"),
     "promoted": State(_promoted, "InProgress", "Progressing"),
     "retried": State(_retried, "InProgress", "Progressing"),

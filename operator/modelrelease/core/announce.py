@@ -61,9 +61,10 @@ def _decisions(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announce
         if record.uid not in known:
             reason, does = _DECIDED[record.decision]
             despite = f", in spite of {record.despite}" if record.despite else ""
+            ahead = ", before it begins" if record.ahead else ""
             why = f": {record.reason}" if record.reason else ""
             what = does.format(stage=record.stage, revision=record.revision)
-            yield Announcement("Normal", reason, f"{record.approved_by} {what}{despite}{why}")
+            yield Announcement("Normal", reason, f"{record.approved_by} {what}{despite}{ahead}{why}")
 
 
 def _automation(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
@@ -71,7 +72,8 @@ def _automation(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announc
     earned = {entry.stage for entry in before.followed if entry.automation_earned}
     for entry in after.followed:
         if entry.automation_earned and entry.stage not in earned:
-            message = f"stage {entry.stage}: {entry.in_a_row} suggestions were followed in a row; it can be automated"
+            row = "1 suggestion was followed" if entry.in_a_row == 1 else f"{entry.in_a_row} suggestions were followed"
+            message = f"stage {entry.stage}: {row} in a row; it can be automated"
             yield Announcement("Normal", "AutomationEarned", message)
         if entry.stage in earned and not entry.automation_earned:
             message = f"stage {entry.stage}: a suggestion was overruled; the count begins anew"
