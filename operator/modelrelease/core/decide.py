@@ -476,7 +476,7 @@ def _nothing_to_compare(it: Situation) -> Decision | None:
     if not it.initial and not alone:
         return None
     done = Complete("there was nothing to compare it with")
-    baking = _baking(it, it.open_for)
+    baking = _baking(it, it.open_for, "there is nothing to compare with")
     return _route_refused(it) or baking or _route_not_in_place(it) or _unapproved(it) or _short_of_pods(it) or done
 
 
@@ -525,7 +525,7 @@ def _inconclusive(it: Situation) -> Decision | None:
 # What comes next.
 
 
-def _baking(it: Situation, lived: timedelta | None = None) -> Decision | None:
+def _baking(it: Situation, lived: timedelta | None = None, because: str = "the gate passes") -> Decision | None:
     """Hold until the stage has *lived* for its bake; by default, what counts is the time of which there is evidence."""
     if it.stage is None or it.record is None:
         return None
@@ -535,7 +535,7 @@ def _baking(it: Situation, lived: timedelta | None = None) -> Decision | None:
         return None
     gap = it.open_for - lived
     doubt = f"; {gap.total_seconds():.0f} s of it have no samples and do not count" if gap > GAP_TOLD else ""
-    return Hold(Reason.BAKING, f"the gate of stage {it.stage.name} passes; it bakes until {_at(it, left)}{doubt}")
+    return Hold(Reason.BAKING, f"stage {it.stage.name}: {because}; it bakes until {_at(it, left)}{doubt}")
 
 
 def _at(it: Situation, left: timedelta) -> str:
