@@ -48,6 +48,7 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 ABSENT = GatewayProblem(reason=Reason.GATEWAY_NOT_FOUND, message="Gateway fraud/public does not exist")
 PASS, INCONCLUSIVE, BREACH = Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.BREACH
+CONTRACT = a_release().contract.digest
 
 
 def _summary(decision: Decision) -> tuple[object, ...]:
@@ -209,6 +210,46 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
             a_status(decisions=[decided(Verb.APPROVE, "canary-10")]), release=a_release(approval={"mode": "Manual"})
         ),
         (Advance, "canary-50"),
+    ),
+    (
+        "passed: the next stage",
+        "approved before the stage began",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", time=NOW - HOUR, ahead=CONTRACT)]),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Advance, "canary-50"),
+    ),
+    (
+        "passed, but not approved",
+        "approved before the stage began, under another contract",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", time=NOW - HOUR, ahead="another")]),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.AWAITING_APPROVAL, False),
+    ),
+    (
+        "the contract is breached",
+        "an approval from before the stage overrules no breach",
+        a_situation(
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", time=NOW - HOUR, ahead=CONTRACT)]),
+            a_verdict(BREACH, on_breach=OnBreach.HOLD),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.BREACH_HELD, False),
+    ),
+    (
+        "the gate is inconclusive",
+        "an approval from before the stage overrules no deadline",
+        a_situation(
+            a_status(
+                entered=2 * HOUR, decisions=[decided(Verb.APPROVE, "canary-10", time=NOW - 3 * HOUR, ahead=CONTRACT)]
+            ),
+            a_verdict(INCONCLUSIVE),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.DEADLINE_EXCEEDED, False),
     ),
     (
         "passed: the next stage",
@@ -581,7 +622,6 @@ def test_an_invalid_spec_holds_everything():
 UNTIMED = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 """How fast situations are made says how busy the machine is, and nothing of decisions."""
 
-CONTRACT = a_release().contract.digest
 VERSIONS = st.sampled_from(["1", "2", "3"])
 STAGES = st.sampled_from(["", "Pending", "shadow", "canary-10", "canary-50", "full", "Completed", "RolledBack"])
 FINDINGS = st.one_of(
@@ -598,7 +638,8 @@ FINDINGS = st.one_of(
 def _decisions(draw: st.DrawFn) -> list[DecisionRecord]:
     verbs = draw(st.lists(st.sampled_from(Verb), max_size=2))
     despite = st.sampled_from([None, "BreachHeld", "DeadlineExceeded"])
-    return [decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite)) for verb in verbs]
+    ahead = st.sampled_from([None, CONTRACT, "another"])
+    return [decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite), ahead=draw(ahead)) for verb in verbs]
 
 
 @cache
@@ -699,7 +740,7 @@ def test_without_an_approval_nothing_that_needs_one_moves_on(situation: Situatio
     decision, stage = decide(situation), situation.stage
     if not isinstance(decision, Advance | Complete) or stage is None or situation.initial:
         return
-    assert not needs_approval(situation.release, stage) or situation.approvals or situation.promotion
+    assert not needs_approval(situation.release.spec, stage) or situation.approvals or situation.promotion
 
 
 def test_the_rejected_are_remembered_by_revision_not_by_version():

@@ -153,6 +153,41 @@ def test_an_approval_before_the_suggestion_is_not_counted():
     assert after.status.followed == []
 
 
+def test_an_approval_ahead_of_its_stage_follows_no_suggestion():
+    """What is suggested is about the open stage; of the stage ahead nothing has been said."""
+    status = suggesting(a_status(), [Followed(stage="canary-50", in_a_row=1, followed=1)])
+    it = a_situation(
+        status, observation=seen(asked=[asked("Approve", stage="canary-50")]), release=a_release(approval=SUGGEST)
+    )
+    after, (ruling,) = take_up(it)
+    assert (APPLIED, it.release.contract.digest) == (ruling.outcome, ruling.record.ahead)
+    assert status.followed == after.status.followed
+
+
+@pytest.mark.parametrize(
+    ("situation", "outcome", "says"),
+    [
+        pytest.param(
+            a_situation(a_status("full", stable=None, candidate="2")), REFUSED, "needs no approval", id="first release"
+        ),
+        pytest.param(
+            a_situation(
+                a_status("canary-10"),
+                release=a_release(stages=[{"name": "full", "full": {}}], approval={"mode": "Manual"}),
+            ),
+            STALE,
+            "the rollout starts over",
+            id="the open stage left the plan",
+        ),
+    ],
+)
+def test_where_no_approval_is_waited_for_none_is_kept(situation, outcome, says):
+    """An approval that nothing would ever ask for is answered with why."""
+    observation = replace(situation.seen, asked=(asked("Approve", stage="full"),))
+    _, (ruling,) = take_up(replace(situation, seen=observation))
+    assert (outcome, True) == (ruling.outcome, says in ruling.message), ruling.message
+
+
 def test_an_invalid_spec_leaves_only_the_rollback():
     """What the spec asks for is not known; where users are is."""
     invalid = parse(a_body(server={"port": "http"}))

@@ -2,8 +2,9 @@
 The outputs on the API's pages: what a real API server shows of a release in a state.
 
 A page says what it wants, ``<!-- recorded: conditions rolled-back Ready,Stalled -->``, before a fenced block; kinds are
-``conditions``, ``events`` (both of these types or reasons, or all), ``status`` (these fields) and ``decision`` (what
-became of it). Write them anew with
+``conditions``, ``events`` (both of these types or reasons, or all), ``status`` (these fields), ``decision`` (what
+became of it) and ``ready`` (reason and message of the condition Ready in several states, a line each). Write them anew
+with
 
     python -m tests.docs.record
 
@@ -42,7 +43,7 @@ class Shown:
 PAGES: Final = sorted((Path(__file__).resolve().parents[2] / "docs" / "spec" / "v1alpha1").glob("*.md"))
 
 _BLOCK: Final = re.compile(
-    r"(?P<head><!-- recorded: (?P<what>conditions|events|status|decision) (?P<state>[-a-z]+)(?: (?P<pick>\S+))? -->\n)"
+    r"(?P<head><!-- recorded: (?P<what>\w+) (?P<state>[-a-z,]+)(?: (?P<pick>\S+))? -->\n)"
     r"```(?P<language>\w+)\n.*?^```$",
     re.DOTALL | re.MULTILINE,
 )
@@ -53,7 +54,8 @@ def refilled(page: str, shown: Callable[[str], Shown]) -> str:
 
     def block(found: re.Match[str]) -> str:
         pick = found["pick"].split(",") if found["pick"] else None
-        lines = _PRINTED[found["what"]](shown(found["state"]), pick)
+        states = [shown(state) for state in found["state"].split(",")]
+        lines = _ready(states) if found["what"] == "ready" else _PRINTED[found["what"]](*states, pick)
         return f"{found['head']}```{found['language']}\n{lines}```"
 
     return _BLOCK.sub(block, page)
@@ -112,12 +114,18 @@ def _events(shown: Shown, pick: list[str] | None) -> str:
     return "".join(f"{event['type']:<7}  {event['reason']:<{width}}  {event['note']}\n" for event in chosen)
 
 
+def _ready(states: list[Shown]) -> str:
+    conditions = [c for shown in states for c in shown.body["status"]["conditions"] if c["type"] == "Ready"]
+    width = max(len(condition["reason"]) for condition in conditions)
+    return "".join(f"{condition['reason']:<{width}}  {condition['message']}\n" for condition in conditions)
+
+
 def _decision(shown: Shown, _: list[str] | None) -> str:
     (decision,) = shown.decisions
     return _yaml({"spec": {**decision["spec"], "release": "radar"}, "status": decision["status"]})
 
 
-_PRINTED: Final[dict[str, Callable[[Shown, list[str] | None], str]]] = {
+_PRINTED: Final[dict[str, Callable[..., str]]] = {
     "conditions": _conditions,
     "status": _status,
     "events": _events,

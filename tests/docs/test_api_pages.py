@@ -9,10 +9,12 @@ import yaml
 
 from modelrelease.api.reasons import Reason
 from modelrelease.api.reference import filled, meanings
-from modelrelease.core import announce
 from tests.docs.recorded import PAGES, as_written, on, refilled
+from tests.docs.words import NEVER_IN_A_CLUSTER, announced, reasons_in
+from tests.gitops.states import STATES, recorded
 
 EXAMPLE = re.compile(r"(?P<head><!-- recorded:[^\n]*\n)?^```yaml\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+CRDS = Path(__file__).resolve().parents[2] / "crds"
 RELEASES = next(page for page in PAGES if page.stem == "modelreleases")
 
 
@@ -50,13 +52,68 @@ def test_every_reason_has_its_meaning():
 
 
 def test_every_event_is_on_the_page():
-    """Whatever is announced is documented."""
-    source = Path(announce.__file__).read_text(encoding="utf-8")
-    plain = re.findall(r'Announcement\(\s*"(?:Normal|Warning)",\s*"(\w+)"', source)
-    said = {*plain, *announce._STARTED.values(), *(reason for reason, _ in announce._DECIDED.values())}
-    text = RELEASES.read_text(encoding="utf-8")
-    assert said
-    assert {reason for reason in said if f"`{reason}`" not in text} == set()
+    """Whatever is announced is in the table, and there is an output of it; of NotApplied, the table alone."""
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert {reason for reason in announced() if f"`{reason}`" not in text} == set()
+    shown = set(re.findall(r"^(?:Normal |Warning)  (\w+)", text, re.MULTILINE))
+    assert announced() - shown == {"NotApplied"}
+
+
+def outputs():
+    """Return what the pages show of real objects, parsed."""
+    for page in PAGES:
+        for found in EXAMPLE.finditer(page.read_text(encoding="utf-8")):
+            if found["head"]:
+                yield yaml.safe_load(found["text"])
+
+
+def test_every_condition_and_every_reason_has_an_output():
+    """In each status that a release of the states has it."""
+    texts = [found for found in outputs() if "conditions" in found]
+    shown = {(c["type"], c["status"]) for found in texts for c in found["conditions"]}
+    bodies = [recorded(name).body.get("status", {}) for name in STATES]
+    assert {(c["type"], c["status"]) for body in bodies for c in body.get("conditions", [])} - shown == set()
+    lines = set(re.findall(r"^(?:Normal +|Warning +)?([A-Z]\w+)  ", RELEASES.read_text(encoding="utf-8"), re.MULTILINE))
+    told = {reason for found in outputs() for reason in reasons_in(found)} | lines
+    assert {reason for reason in Reason if reason not in told} == NEVER_IN_A_CLUSTER
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_field_has_an_example(page):
+    """A field of the spec stands in an example that is applied, a field of the status in an output."""
+    schema = yaml.safe_load((CRDS / f"modelrelease.dev_{page.stem}.yaml").read_text(encoding="utf-8"))
+    fields = schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    # A contract is the same wherever it stands, and its fields are explained once.
+    inline = [body["spec"].get("contract", {}) for body in examples(RELEASES)] if page.stem == "modelcontracts" else []
+    written = {path for spec in (*(body["spec"] for body in examples(page)), *inline) for path in _paths(spec)}
+    assert sorted(set(_fields(fields["spec"])) - written) == []
+    seen = {path for found in outputs() for path in _paths(found.get("status", found))}
+    assert sorted(set(_fields(fields.get("status", {}))) - seen) == []
+
+
+_SAME = {".history.decisions": ".decisions", ".history.lineage": ".candidate.lineage"}
+"""Fields of the same model in two places: an output of one of them will do."""
+
+
+def _fields(schema, path=""):
+    """Yield the paths of all fields, without what is inside a pod's template."""
+    for name, field in schema.get("properties", {}).items():
+        here = _SAME.get(f"{path}.{name}", f"{path}.{name}")
+        yield here
+        if name != "template":
+            yield from _fields(field, here)
+            yield from _fields(field.get("items", {}), here)
+
+
+def _paths(value, path=""):
+    """Yield the paths of all fields that have a value."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield f"{path}.{name}"
+            yield from _paths(inner, f"{path}.{name}")
+    if isinstance(value, list):
+        for inner in value:
+            yield from _paths(inner, path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -9,14 +9,16 @@ import asyncio
 import copy
 import functools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
+import numpy as np
 import requests
 
 from modelrelease.api.base import API_VERSION
 from modelrelease.core.announce import Announcement
+from modelrelease.core.counts import BinCounts, Noise, StageCounts
 from tests.apiserver import Cluster
 from tests.builders import NO_METRICS, a_body, a_contract, revision_of
 from tests.reconcile.fakes import FakeKube, Lab
@@ -111,6 +113,13 @@ def _in(stage: str) -> Callable[[Lab], Awaitable[None]]:
     return reach
 
 
+async def _canary(lab: Lab) -> None:
+    lineage = {"code": "git@4be1c0d", "data": "s3://datasets/radar/2026-11-15", "run": "mlflow:/8812"}
+    lab.kube.edit(model={"version": NEW, "lineage": lineage})
+    await lab.run(until="canary-10")
+    await lab.tick()
+
+
 async def _too_little_traffic(lab: Lab) -> None:
     lab.metrics.per_second = 2
     await _in("shadow")(lab)
@@ -190,6 +199,27 @@ async def _approved(lab: Lab) -> None:
     await lab.run(until="canary-10")
 
 
+async def _approved_ahead(lab: Lab) -> None:
+    lab.kube.broken.add(revision_of(NEW).name)
+    release(lab, NEW, approval={"mode": "Manual"})
+    await lab.run(until="Pending")
+    lab.kube.decide("Approve", NEW, "shadow", approvedBy="ci@example.com", reason="offline evaluation passed")
+    await lab.tick()
+
+
+async def _automation_lost(lab: Lab) -> None:
+    await _approved(lab)
+    await _waiting(NEWER)(lab)
+    lab.kube.decide("Rollback", NEWER, approvedBy="ana@example.com", reason="the podcast slice looks odd")
+    await _ticks(lab, 3)
+
+
+async def _breach_approved(lab: Lab) -> None:
+    await _breach_held(lab)
+    lab.kube.decide("Approve", NEW, "shadow", approvedBy="ana@example.com", reason="the old labels were wrong")
+    await lab.run(until="canary-10")
+
+
 async def _decided_too_late(lab: Lab) -> None:
     await _cancelled(lab)
     lab.kube.decide("Rollback", NEW, approvedBy="ana@example.com", reason="complaints from support")
@@ -235,6 +265,128 @@ async def _contract_edited(lab: Lab) -> None:
     clauses = [{**a_contract()["spec"]["clauses"][0], "within": "10%"}]
     lab.kube.contracts["promise"] = a_contract(clauses=clauses)
     await lab.tick()
+
+
+def _until(reason: str, stage: str = "shadow", **spec: Any) -> Callable[[Lab], Awaitable[None]]:
+    """Go on in a stage until ``Ready`` has that reason."""
+
+    async def reach(lab: Lab) -> None:
+        release(lab, NEW, **spec)
+        await lab.run(until=stage)
+        await _ticks_until(reason, lab)
+
+    return reach
+
+
+async def _ticks_until(reason: str, lab: Lab) -> None:
+    for _ in range(60):
+        await lab.tick()
+        if reason == next(c["reason"] for c in lab.kube.status["conditions"] if c["type"] == "Ready"):
+            return
+    raise AssertionError(f"{reason} was not reached: {lab.kube.status}")
+
+
+def _counting(
+    seen_as: Callable[[StageCounts], StageCounts], reach: Callable[[Lab], Awaitable[None]]
+) -> Callable[[Lab], Awaitable[None]]:
+    """Go there while Prometheus counts in that way."""
+
+    async def so(lab: Lab) -> None:
+        lab.metrics.seen_as = seen_as
+        await reach(lab)
+
+    return so
+
+
+def _contract(**changes: Any) -> Object:
+    """Return the usual contract; *changes* replace whole fields of it."""
+    return {**a_body()["spec"]["contract"], **changes}
+
+
+def _arriving(share: float) -> Callable[[StageCounts], StageCounts]:
+    """Return what lets only a share of the requests reach the candidate."""
+
+    def seen_as(stage: StageCounts) -> StageCounts:
+        fewer = {
+            key: replace(it, events=it.events * (1, share), of=it.of * (1, share)) for key, it in stage.counts.items()
+        }
+        return replace(stage, counts=fewer)
+
+    return seen_as
+
+
+def _without_decisions(stage: StageCounts) -> StageCounts:
+    """Forget the candidate's decisions: it counts errors alone."""
+    nothing = np.array([1.0, 0.0])
+    counts = {
+        key: replace(it, events=it.events * nothing, of=it.of * nothing) if key[0] == "block-rate" else it
+        for key, it in stage.counts.items()
+    }
+    return replace(stage, counts=counts)
+
+
+def _uneven(stage: StageCounts) -> StageCounts:
+    """Let the pods of the baseline differ as much as no candidate may."""
+    halves = {
+        key: replace(it, events=it.of * (0.1, 0.4), of=it.of) if key[0] == "block-rate" else it
+        for key, it in stage.counts.items()
+    }
+    return replace(stage, noise=Noise({}, replace(stage, counts=halves)))
+
+
+def _coarse(stage: StageCounts) -> StageCounts:
+    """Add a histogram of latencies that has one bucket up to ten seconds."""
+    n = stage.counts["error-rate", ""].of[0]
+    bins = np.stack([n * 0.98, n * 0.02])[None, :, :]
+    return replace(stage, histograms={("latency", ""): BinCounts(((),), np.array([10.0]), bins)})
+
+
+async def _not_accepted(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.objects["HTTPRoute", "radar"]["status"] = {"parents": []}
+    await lab.tick()
+
+
+async def _route_rejected(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    (parent,) = lab.kube.objects["HTTPRoute", "radar"]["status"]["parents"]
+    accepted = next(c for c in parent["conditions"] if c["type"] == "Accepted")
+    accepted |= {"status": "False", "reason": "NoMatchingListenerHostname", "message": "no listener has this hostname"}
+    await lab.tick()
+
+
+async def _name_conflict(lab: Lab) -> None:
+    name = f"radar-{revision_of(NEW).name}"
+    lab.kube.objects["Service", name] = {"metadata": {"name": name, "ownerReferences": [{"uid": "somebody else's"}]}}
+    release(lab, NEW)
+    await _ticks(lab, 2)
+
+
+async def _no_mirror(lab: Lab) -> None:
+    lab.kube.gateway_class = {"status": {"supportedFeatures": [{"name": "HTTPRoute"}]}}
+    release(lab, NEW)
+    await lab.tick()
+
+
+async def _bad_contract(lab: Lab) -> None:
+    metrics = [{"name": "block-rate", "ratio": {"events": "sum(d_total)", "of": "d_total"}}]
+    clauses = [{"name": "steady", "metric": "block-rate", "within": "5%"}]
+    lab.kube.contracts["promise"] = a_contract(metrics=metrics, clauses=clauses)
+    lab.kube.body["spec"].pop("contract")
+    release(lab, NEW, contractRef={"name": "promise"})
+    await lab.tick()
+
+
+async def _pods_gone(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.broken.add(revision_of(NEW).name)
+    await _ticks(lab, 6)
+
+
+async def _pods_missing(lab: Lab) -> None:
+    await _in("full")(lab)
+    lab.kube.restarting.add(revision_of(NEW).name)
+    await _ticks_until("CandidateUnavailable", lab)
 
 
 async def _completed(lab: Lab) -> None:
@@ -311,6 +463,17 @@ async def _first_never_available(lab: Lab) -> None:
     await _ticks(lab, 130)
 
 
+_STEADY, _ERRORS = a_body()["spec"]["contract"]["clauses"]
+_SILENT: Final = _contract(slices=[{"name": "country", "labels": ["country"], "expected": ["FR", "MT"]}])
+_RELATIVE: Final = _contract(clauses=[_STEADY])
+_LATENCY: Final = _contract(
+    metrics=[
+        *_contract()["metrics"],
+        {"name": "latency", "better": "Lower", "quantile": {"histogram": "latency_seconds", "q": "0.99"}},
+    ],
+    clauses=[_ERRORS, {"name": "fast", "metric": "latency", "noWorse": "10%"}],
+)
+
 STATES: Final[dict[str, State]] = {
     "not-seen": State(_nothing, "InProgress", "Progressing", first=True),
     "first-release": State(lambda lab: lab.run(until="full"), "InProgress", "Progressing", first=True),
@@ -318,8 +481,28 @@ STATES: Final[dict[str, State]] = {
     "pending": State(_pending, "InProgress", "Progressing"),
     "shadow": State(_in("shadow"), "InProgress", "Progressing"),
     "too-little-traffic": State(_too_little_traffic, "InProgress", "Progressing"),
+    "undecided": State(_until("Undecided"), "InProgress", "Progressing"),
+    "baking": State(_until("Baking", "canary-10"), "InProgress", "Progressing"),
+    "no-data": State(_counting(_without_decisions, _until("NoData")), "InProgress", "Progressing"),
+    "silent-slice": State(_until("SilentSlice", contract=_SILENT), "InProgress", "Progressing"),
+    "no-copies": State(_counting(_arriving(0.1), _until("ShadowNotFlowing")), "InProgress", "Progressing"),
+    "wrong-split": State(
+        _counting(
+            lambda stage: replace(stage, percent=10) if stage.kind == "canary" else stage,
+            _until("SplitMismatch", "canary-10"),
+        ),
+        "InProgress",
+        "Progressing",
+    ),
+    "noisy": State(_counting(_uneven, _until("Noisy")), "InProgress", "Progressing"),
+    "too-coarse": State(
+        _counting(_coarse, _until("HistogramTooCoarse", contract=_LATENCY)), "InProgress", "Progressing"
+    ),
+    "no-baseline": State(_until("Baking", "full", contract=_RELATIVE), "InProgress", "Progressing"),
+    "not-accepted": State(_not_accepted, "InProgress", "Progressing"),
+    "pods-missing": State(_pods_missing, "InProgress", "Progressing"),
     "deadline-over": State(_deadline_over, "InProgress", "Progressing"),
-    "canary": State(_in("canary-10"), "InProgress", "Progressing"),
+    "canary": State(_canary, "InProgress", "Progressing"),
     "drifted": State(_drifted, "InProgress", "Progressing"),
     "no-metrics": State(_no_metrics, "InProgress", "Progressing"),
     "metrics-back": State(_metrics_back, "InProgress", "Progressing"),
@@ -331,6 +514,8 @@ STATES: Final[dict[str, State]] = {
     "breach-held": State(_breach_held, "InProgress", "Suspended"),
     "awaiting-approval": State(_waiting(), "InProgress", "Suspended"),
     "refused": State(_refused, "InProgress", "Suspended"),
+    "approved-ahead": State(_approved_ahead, "InProgress", "Progressing"),
+    "breach-approved": State(_breach_approved, "InProgress", "Progressing"),
     "approved": State(_approved, "InProgress", "Progressing"),
     "promoted": State(_promoted, "InProgress", "Progressing"),
     "retried": State(_retried, "InProgress", "Progressing"),
@@ -346,9 +531,15 @@ STATES: Final[dict[str, State]] = {
     "first-never-available": State(_first_never_available, "Failed", "Degraded", first=True),
     "first-is-bad": State(_first_is_bad, "Failed", "Degraded", first=True),
     "invalid-spec": State(_invalid, "Failed", "Degraded"),
+    "automation-lost": State(_automation_lost, "Failed", "Degraded"),
     "taken-back": State(_taken_back, "Failed", "Degraded"),
     "no-contract": State(_no_contract, "Failed", "Degraded"),
     "no-gateway": State(_no_gateway, "Failed", "Degraded"),
+    "bad-contract": State(_bad_contract, "Failed", "Degraded"),
+    "no-mirror": State(_no_mirror, "Failed", "Degraded"),
+    "route-rejected": State(_route_rejected, "Failed", "Degraded"),
+    "name-conflict": State(_name_conflict, "Failed", "Degraded"),
+    "pods-gone": State(_pods_gone, "Failed", "Degraded"),
 }
 """Every state by a name that can be an object's, grouped by what kstatus makes of it."""
 
@@ -413,11 +604,12 @@ def decide(cluster: Cluster, namespace: str, name: str, decision: Object) -> Obj
     """Make *decision*, about the release called *name*, an object of the API server; return what is stored."""
     with _session(cluster) as session:
         decisions = f"{cluster.server.url}/apis/{API_VERSION}/namespaces/{namespace}/releasedecisions"
-        metadata = {"name": name, "namespace": namespace}
+        own = f"{name}-{decision['metadata']['name']}"
+        metadata = {"name": own, "namespace": namespace}
         spec = {**decision["spec"], "release": name}
         _asked(session, "POST", decisions, json={**decision, "metadata": metadata, "spec": spec})
         change = [{"op": "add", "path": "/status", "value": decision["status"]}]
-        return _patched(session, f"{decisions}/{name}/status", change)
+        return _patched(session, f"{decisions}/{own}/status", change)
 
 
 def _session(cluster: Cluster) -> requests.Session:

@@ -5,7 +5,7 @@ It can stop the operator after any write: ``Crash`` is raised where a process wo
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -274,6 +274,7 @@ class FakeMetrics:
         error_rate: Share of errors of the candidate.
         per_second: Requests a second to each arm.
         outage: What is answered instead, if anything.
+        seen_as: What becomes of the counts of a stage on their way, such as copies that get lost.
         asked: The windows of every question, to prove which evidence was used.
     """
 
@@ -282,6 +283,7 @@ class FakeMetrics:
     error_rate: float = 0.0
     per_second: float = 500.0
     outage: MetricsUnavailable | None = None
+    seen_as: Callable[[StageCounts], StageCounts] = lambda stage: stage
     asked: list[list[tuple[str, datetime, datetime]]] = field(default_factory=list)
 
     async def read(self, release, windows, baseline, candidate) -> Evidence:
@@ -289,7 +291,7 @@ class FakeMetrics:
         if self.outage:
             return self.outage
         rate = self.rates.get(release.spec.model.version, 0.2)
-        return tuple(self._stage(window, rate, baseline) for window in windows)
+        return tuple(self.seen_as(self._stage(window, rate, baseline)) for window in windows)
 
     def _stage(self, window, rate: float, baseline: str | None) -> StageCounts:
         seconds = (window.end - window.start).total_seconds()

@@ -192,7 +192,7 @@ def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after
     entered = stages[names.index(after.stage)]
     size = release.spec.replicas if entered.weight else release.spec.shadow_replicas
     assert told.tick.children.workloads[after.candidate.revision].available >= size, "its pods were there"
-    given = _given(before, after)
+    given = _given(release, before, after)
     if any(it.decision is Verb.PROMOTE for it in given):
         assert entered is stages[-1], "who promotes skips what is left, and not a part of it"
         return
@@ -223,11 +223,12 @@ def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after
     assert advances or any(it.despite == overruled for it in approvals), "an approval skips no more than it names"
 
 
-def _given(before: ReleaseStatus, after: ReleaseStatus) -> list[DecisionRecord]:
-    """Return what people decided about the candidate since it is where it is."""
+def _given(release: Release, before: ReleaseStatus, after: ReleaseStatus) -> list[DecisionRecord]:
+    """Return what people decided about the candidate since it is where it is, or ahead under this very contract."""
     records = [*before.decisions, *after.decisions]
     here = (before.candidate.revision, before.stage)
-    return [it for it in records if (it.revision, it.stage) == here and it.time >= before.stage_start_time]
+    about = [it for it in records if (it.revision, it.stage) == here]
+    return [it for it in about if it.time >= before.stage_start_time or it.ahead == release.contract.digest]
 
 
 def _needs_approval(release: Release, stage: Stage) -> bool:
@@ -265,7 +266,12 @@ def people_are_heard(told: Told) -> None:
             assert said == (spec["decision"], spec["revision"], spec["approvedBy"])
             about = {it.revision for it in before.rejected} if record.decision is Verb.RETRY else _on_trial(before)
             assert record.revision in about, "it is about somebody else"
-            assert record.decision is not Verb.APPROVE or record.stage == spec["stage"] == before.stage
+            if record.decision is Verb.APPROVE:
+                trial = _trial(before)
+                begun = {it.name for it in trial.stages} if trial else set()
+                assert record.stage == spec["stage"]
+                assert record.stage not in begun if record.ahead else record.stage == before.stage
+                assert not (record.ahead and record.despite), "nobody overrules what nobody can have seen"
     known = {it.uid for it in _records(told.after)}
     for effect in told.tick.effects:
         if effect.what.startswith("outcome"):
@@ -373,8 +379,9 @@ def nothing_ends_in_silence(told: Told) -> None:
         return
     of = {it.type: it for it in told.after.conditions}
     suspended = "Reconciling" in of and of["Reconciling"].reason == Reason.SUSPENDED
-    invalid = "Stalled" in of and of["Stalled"].reason == Reason.INVALID_SPEC
-    assert of["Ready"].status == "True" or suspended or invalid
+    stalled = of["Stalled"].reason if "Stalled" in of else None
+    rejected = stalled == Reason.ROLLED_BACK or (stalled and told.after.stage == ROLLED_BACK)
+    assert of["Ready"].status == "True" or suspended or stalled == Reason.INVALID_SPEC or rejected
 
 
 def nothing_is_left_untold(told: Told) -> None:

@@ -92,6 +92,61 @@ async def test_the_mode_is_manual_and_one_stage_is_not():
     await waiting(lab, "canary-50")
 
 
+async def test_an_approval_can_come_long_before_its_stage():
+    """CI approves the stages of a revision when it starts; each waits for its own gate and bake, and is told once."""
+    lab = await a_lab(approval={"mode": "Manual"})
+    lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    await lab.run(until="Pending")
+    names = [lab.kube.decide("Approve", "2", stage) for stage in ("shadow", "canary-50")]
+    await lab.tick()
+    assert [lab.kube.outcome(name) for name in names] == ["Applied", "Applied"]
+    again = lab.kube.decide("Approve", "2", "canary-50")
+    await lab.tick()
+    assert lab.kube.outcome(again) == "Stale"
+    lab.kube.broken.clear()
+    await waiting(lab, "canary-10")
+    assert [record["stage"] for record in lab.kube.status["decisions"]] == ["shadow", "canary-50"]
+    lab.kube.decide("Approve", "2", "canary-10")
+    await lab.run(until="canary-50")
+    entered = lab.now
+    await lab.run(until="full")
+    assert lab.now - entered >= timedelta(minutes=1), "the bake is not cut short"
+    await waiting(lab, "full")
+    assert reasons(lab).count("Approved") == 3
+
+
+async def test_an_approval_before_its_stage_is_void_under_another_contract():
+    """Who approved a gate in advance approved what it promised then."""
+    lab = await a_lab(approval={"mode": "Manual"})
+    release(lab, "2")
+    await lab.run(until="shadow")
+    lab.kube.decide("Approve", "2", "canary-10")
+    await lab.tick()
+    loose = [{"name": "errors", "metric": "error-rate", "atMost": "1%"}]
+    lab.kube.edit(contract={**a_body()["spec"]["contract"], "clauses": loose})
+    await approved(lab, "shadow")
+    await waiting(lab, "canary-10")
+    again = lab.kube.decide("Approve", "2", "canary-10")
+    await lab.run(until="canary-50")
+    assert lab.kube.outcome(again) == "Applied"
+
+
+async def test_an_approval_before_its_stage_overrules_no_breach():
+    """Nobody approves what could not be seen; a held breach asks a person who has seen it."""
+    lab = await a_lab(contract=HOLDING, approval={"mode": "Manual"})
+    release(lab, "2")
+    await lab.run(until="shadow")
+    for stage in ("shadow", "canary-10"):
+        lab.kube.decide("Approve", "2", stage)
+    await lab.run(until="canary-10")
+    lab.metrics.rates["2"] = 0.4
+    await waiting(lab, "canary-10")
+    assert condition(lab, "AwaitingApproval")["reason"] == "BreachHeld"
+    lab.kube.decide("Approve", "2", "canary-10")
+    await lab.run(until="canary-50")
+
+
 async def test_suggest_says_what_it_would_do_and_learns():
     """Suggestions followed in a row earn automation stage by stage; one overruled takes it back."""
     lab = await a_lab(approval={"mode": "Suggest", "automateAfter": 2})
@@ -291,7 +346,7 @@ WRONG = [
     ("Approve", "3", "canary-10", "Stale", "is not the candidate: it is"),
     ("Approve", "1", "canary-10", "Stale", "is not the candidate"),
     ("Approve", "2", "shadow", "Stale", "stage shadow was left, the candidate is in stage canary-10"),
-    ("Approve", "2", "canary-50", "Refused", "stage canary-50 has not begun"),
+    ("Approve", "2", "canary-50", "Refused", "stage canary-50 needs no approval"),
     ("Approve", "2", "canary-7", "Refused", "no stage 'canary-7', allowed: shadow, canary-10, canary-50, full"),
     ("Approve", "2", "canary-10", "Refused", "needs no approval"),
     ("Rollback", "3", None, "Stale", "is not the candidate"),

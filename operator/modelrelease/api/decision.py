@@ -54,7 +54,9 @@ class DecisionSpec(SpecModel):
         description="Approve: the gate of a stage may be left. Rollback: all traffic to stable. Retry: a rejected "
         "revision is tried again. Promote: skip what is left to prove, to full, and from full to the release."
     )
-    stage: Name | None = Field(default=None, description="For Approve: the stage whose gate may be left.")
+    stage: Name | None = Field(
+        default=None, description="For Approve: the stage whose gate may be left, the open one or one ahead."
+    )
     approved_by: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
         description="Who decides: must be the name of the user who creates the object."
     )

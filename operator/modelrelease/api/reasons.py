@@ -47,8 +47,6 @@ class Reason(StrEnum):
     """The candidate did not become available within server.progressDeadline."""
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     """The stage's deadline passed without a verdict."""
-    REJECTED = "Rejected"
-    """The desired revision was rolled back before; it is not retried by itself."""
     ROLLED_BACK = "RolledBack"
     """All traffic was returned to the stable revision."""
     CANCELLED = "Cancelled"

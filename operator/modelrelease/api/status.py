@@ -189,6 +189,11 @@ class DecisionRecord(StatusModel):
     approved_by: str
     reason: str = ""
     despite: str | None = Field(default=None, description="The hold that an Approve overrules.")
+    ahead: str | None = Field(
+        default=None,
+        description="Of an Approve given before its stage began: digest of the contract that it was given under. "
+        "Under another one it counts no more.",
+    )
     time: Time = Field(description="When it was taken up.")
 
 

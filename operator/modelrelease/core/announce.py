@@ -108,9 +108,10 @@ def _decisions(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announce
         if record.uid not in known:
             reason, does = _DECIDED[record.decision]
             despite = f", in spite of {record.despite}" if record.despite else ""
+            ahead = ", before it begins" if record.ahead else ""
             why = f": {record.reason}" if record.reason else ""
             what = does.format(stage=record.stage, revision=record.revision)
-            yield Announcement("Normal", reason, f"{record.approved_by} {what}{despite}{why}")
+            yield Announcement("Normal", reason, f"{record.approved_by} {what}{despite}{ahead}{why}")
 
 
 def _automation(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:

@@ -24,7 +24,15 @@ from modelrelease.api.contract import OnBreach
 from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.release import ApprovalMode, OnInconclusive, OnNoMetrics, Stage, StageApproval, StageKind
+from modelrelease.api.release import (
+    ApprovalMode,
+    OnInconclusive,
+    OnNoMetrics,
+    ReleaseSpec,
+    Stage,
+    StageApproval,
+    StageKind,
+)
 from modelrelease.api.status import (
     ROLLED_BACK,
     CandidateStatus,
@@ -180,12 +188,24 @@ class Situation:
 
     @property
     def approvals(self) -> tuple[DecisionRecord, ...]:
-        """The approvals of the open stage, given since it was opened."""
+        """The approvals of the open stage: given since it was opened, or ahead of it under the same contract."""
         trial, record, since = self.trial, self.record, self.status.stage_start_time
         if trial is None or record is None or since is None:
             return ()
         given = decided(self.status, Verb.APPROVE, trial)
-        return tuple(it for it in given if it.stage == record.name and it.time >= since)
+        return tuple(it for it in given if it.stage == record.name and (it.time >= since or self._is_ahead(it)))
+
+    def approved_ahead(self, stage: Stage) -> bool:
+        """Return whether a person approved *stage* before it was opened, and the contract is still the same."""
+        given = decided(self.status, Verb.APPROVE, self.trial) if self.trial else ()
+        return any(it.stage == stage.name and self._is_ahead(it) for it in given)
+
+    def _is_ahead(self, approval: DecisionRecord) -> bool:
+        return approval.ahead is not None and approval.ahead == self.release.contract.digest
+
+    def needs_approval(self, stage: Stage) -> bool:
+        """Return whether a person has to say that *stage* is left; nobody is asked about a first release."""
+        return not self.initial and needs_approval(self.release.spec, stage)
 
     @property
     def promotion(self) -> DecisionRecord | None:
@@ -276,11 +296,11 @@ def decided(status: ReleaseStatus, verb: Verb, trial: CandidateStatus) -> tuple[
     return tuple(it for it in status.decisions if it.decision == verb and it.revision == trial.revision)
 
 
-def needs_approval(release: Release, stage: Stage) -> bool:
+def needs_approval(spec: ReleaseSpec, stage: Stage) -> bool:
     """Return whether a person has to say that *stage* is left when its gate passes."""
     if stage.approval is not None:
         return stage.approval is StageApproval.REQUIRED
-    return release.spec.approval_mode is not ApprovalMode.AUTO
+    return spec.approval_mode is not ApprovalMode.AUTO
 
 
 def suggests(release: Release, stage: Stage) -> bool:
@@ -480,7 +500,7 @@ def _nothing_to_compare(it: Situation) -> Decision | None:
     if not it.initial and not alone:
         return None
     done = Complete("there was nothing to compare it with")
-    baking = _baking(it, it.open_for)
+    baking = _baking(it, it.open_for, "there is nothing to compare with")
     return _route_refused(it) or baking or _route_not_in_place(it) or _unapproved(it) or _short_of_pods(it) or done
 
 
@@ -531,7 +551,7 @@ def _inconclusive(it: Situation) -> Decision | None:
 # What comes next.
 
 
-def _baking(it: Situation, lived: timedelta | None = None) -> Decision | None:
+def _baking(it: Situation, lived: timedelta | None = None, because: str = "the gate passes") -> Decision | None:
     """Hold until the stage has *lived* for its bake; by default, what counts is the time of which there is evidence."""
     if it.stage is None or it.record is None:
         return None
@@ -542,7 +562,7 @@ def _baking(it: Situation, lived: timedelta | None = None) -> Decision | None:
     left = it.stage.bake_time - lived
     if left <= timedelta(0):
         return None
-    return Hold(Reason.BAKING, f"the gate of stage {it.stage.name} passes; it bakes until {_at(it, left)}{doubt}")
+    return Hold(Reason.BAKING, f"stage {it.stage.name}: {because}; it bakes until {_at(it, left)}{doubt}")
 
 
 def _doubt(it: Situation) -> str:
@@ -559,7 +579,7 @@ def _at(it: Situation, left: timedelta) -> str:
 
 
 def _unapproved(it: Situation) -> Decision | None:
-    if it.stage is None or it.initial or it.approvals or not needs_approval(it.release, it.stage):
+    if it.stage is None or it.approvals or not it.needs_approval(it.stage):
         return None
     following = f"stage {it.next_stage.name}" if it.next_stage else "the end of the rollout"
     return Hold(

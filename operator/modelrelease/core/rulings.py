@@ -22,7 +22,6 @@ from modelrelease.api.status import DecisionRecord, Followed, ReleaseStatus
 from modelrelease.core.decide import (
     Situation,
     decided,
-    needs_approval,
     on_trial,
     overdue,
     rolls_back,
@@ -56,11 +55,20 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class _Applies:
-    """The decision can be taken up; *despite* is the hold that it overrules."""
+    """
+    The decision can be taken up.
+
+    Attributes:
+        message: What follows from it.
+        stage: Where the candidate is; of an approval, the stage that it approves.
+        despite: The hold that it overrules.
+        ahead: Of an approval given before its stage has opened, the digest of the contract that it was given under.
+    """
 
     message: str
     stage: str
     despite: Reason | None = None
+    ahead: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,7 @@ def _rule(asked: Asked, status: ReleaseStatus, now: datetime, answer: Callable[[
                 approved_by=spec.approved_by,
                 reason=(spec.reason or "")[:REASON_KEPT],
                 despite=applies.despite,
+                ahead=applies.ahead,
                 time=now,
             )
             return Ruling(asked, DecisionOutcome.APPLIED, applies.message, record)
@@ -175,12 +184,9 @@ def _approve(it: Situation, spec: DecisionSpec) -> _Answer:
         return _Past(f"the contract was edited: the evidence of stage {it.record.name} begins anew")
     despite = _held_by(it)
     if any(record.despite == despite for record in it.approvals):
-        return _Past(f"stage {it.record.name} of revision {spec.revision} is approved already")
-    if despite is None and not needs_approval(it.release, it.stage):
-        return _Impossible(
-            f"stage {it.record.name} needs no approval: it is left by itself when its gate passes. "
-            "A Promote skips what is left to prove"
-        )
+        return _approved_already(it.record.name, spec)
+    if despite is None and not it.needs_approval(it.stage):
+        return _needs_none(it.record.name)
     what = f"stage {it.record.name} is left as soon as its gate passes"
     if despite:
         what = f"stage {it.record.name} is left in spite of {despite}"
@@ -189,13 +195,32 @@ def _approve(it: Situation, spec: DecisionSpec) -> _Answer:
 
 def _not_open(it: Situation, spec: DecisionSpec) -> _Answer:
     """Answer an approval of a stage that is not the open one."""
-    names = [stage.name for stage in it.plan]
-    if spec.stage not in names:
+    planned = {stage.name: stage for stage in it.plan}
+    names = list(planned)
+    if spec.stage not in planned:
         return _Impossible(f"there is no stage {spec.stage!r}, allowed: {', '.join(names)}")
-    if it.record and it.record.name in names and names.index(spec.stage) < names.index(it.record.name):
-        return _Past(f"stage {spec.stage} was left, the candidate is in stage {it.record.name}")
-    where = it.record.name if it.record else it.status.stage
-    return _Impossible(f"stage {spec.stage} has not begun, the candidate is in {where}: approve what can be seen")
+    if it.record and it.stage is None:
+        return _Past(f"stage {it.record.name} is no longer in spec.stages: the rollout starts over")
+    if it.stage and names.index(spec.stage) < names.index(it.stage.name):
+        return _Past(f"stage {spec.stage} was left, the candidate is in stage {it.stage.name}")
+    if it.approved_ahead(planned[spec.stage]):
+        return _approved_already(spec.stage, spec)
+    if not it.needs_approval(planned[spec.stage]):
+        return _needs_none(spec.stage)
+    # Nobody can have seen its gate: the approval waits, and overrules neither a breach nor a deadline.
+    what = f"stage {spec.stage} has not begun; once it has, it is left as soon as its gate passes"
+    return _Applies(f"recorded: {what}", spec.stage, ahead=it.release.contract.digest)
+
+
+def _approved_already(stage: str, spec: DecisionSpec) -> _Answer:
+    return _Past(f"stage {stage} of revision {spec.revision} is approved already")
+
+
+def _needs_none(stage: str) -> _Answer:
+    return _Impossible(
+        f"stage {stage} needs no approval: it is left by itself when its gate passes. "
+        "A Promote skips what is left to prove"
+    )
 
 
 def _held_by(it: Situation) -> Reason | None:
