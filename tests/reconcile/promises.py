@@ -374,7 +374,8 @@ def nothing_ends_in_silence(told: Told) -> None:
     of = {it.type: it for it in told.after.conditions}
     suspended = "Reconciling" in of and of["Reconciling"].reason == Reason.SUSPENDED
     invalid = "Stalled" in of and of["Stalled"].reason == Reason.INVALID_SPEC
-    assert of["Ready"].status == "True" or suspended or invalid
+    rejected = "Stalled" in of and of["Stalled"].reason == Reason.ROLLED_BACK
+    assert of["Ready"].status == "True" or suspended or invalid or rejected
 
 
 def nothing_is_left_untold(told: Told) -> None:
