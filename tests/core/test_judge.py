@@ -471,6 +471,14 @@ def test_a_message_tells_which_slices_are_late_for_the_deadline():
     assert verdict_on(*told, time_left=timedelta(0)).clauses[0].outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_breach_waits_for_nothing():
+    """Beside the broken clause, another is undecided and knows how long; the gate has its verdict."""
+    verdict = verdict_on(a_contract(STEADY, FEW_ERRORS), a_stage(countries=HARMED, errors=((0, 0), (0, 2000))))
+    assert clause_of(verdict, "few-errors").eta is not None
+    assert (verdict.outcome, verdict.eta) == (Outcome.BREACH, None)
+    assert gate_status(verdict, "canary", datetime(2026, 11, 23, tzinfo=UTC)).eta is None
+
+
 # Bursts.
 
 

@@ -144,7 +144,10 @@ class GateStatus(StatusModel):
     message: str = ""
     worst: str = Field(default="", description="The worst slice in one line.")
     contract: str | None = Field(default=None, description="Digest of the contract that it was judged by.")
-    eta: str | None = Field(default=None, description="How much longer it takes at the present rates and traffic.")
+    eta: str | None = Field(
+        default=None,
+        description="How much longer an undecided gate takes at the present rates; absent when waiting is no help.",
+    )
     evaluated_at: Time
     clauses: list[ClauseStatus] = Field(default_factory=list)
 

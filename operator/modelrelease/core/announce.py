@@ -118,7 +118,9 @@ def _automation(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announc
     earned = {entry.stage for entry in before.followed if entry.automation_earned}
     for entry in after.followed:
         if entry.automation_earned and entry.stage not in earned:
-            message = f"stage {entry.stage}: {entry.in_a_row} suggestions were followed in a row; it can be automated"
+            row = entry.in_a_row
+            followed = "1 suggestion was followed" if row == 1 else f"{row} suggestions were followed in a row"
+            message = f"stage {entry.stage}: {followed}; it can be automated"
             yield Announcement("Normal", "AutomationEarned", message)
         if entry.stage in earned and not entry.automation_earned:
             message = f"stage {entry.stage}: a suggestion was overruled; the count begins anew"

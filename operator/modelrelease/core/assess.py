@@ -13,7 +13,7 @@ import numpy as np
 from modelrelease.api.contract import Clause, Contract
 from modelrelease.core.coarseness import too_coarse
 from modelrelease.core.counts import FloatArray
-from modelrelease.core.evidence import Arms, BoolArray, Engine
+from modelrelease.core.evidence import Arms, BoolArray, Engine, log_sum
 from modelrelease.core.histograms import quantiles, stability
 from modelrelease.core.hypotheses import Hypotheses
 from modelrelease.core.question import Question, exclusion, harm
@@ -91,7 +91,7 @@ class Assessment:
     @property
     def log_mean(self) -> float:
         """Log of the weighted mean of the clause's e-values, as part of its family's mean."""
-        return float(np.logaddexp.reduce(np.log(self.weight) + self.log_e))
+        return float(log_sum(np.log(self.weight) + self.log_e))
 
 
 def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, budget: float) -> Assessment:
@@ -239,7 +239,7 @@ def log_harm(question: Question, stages: Sequence[Arms], budget: float) -> Float
     if not question.sides:
         return np.zeros(stages[-1].of.shape)
     sides = [question.evidence(stages, side.bound, side.sign, budget) for side in question.sides]
-    return sides[0] if len(sides) == 1 else np.logaddexp(sides[0], sides[1]) - np.log(2)
+    return sides[0] if len(sides) == 1 else log_sum(np.stack(sides)) - np.log(2)
 
 
 def excludes(question: Question | None, current: Arms) -> BoolArray:
