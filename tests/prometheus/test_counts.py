@@ -280,11 +280,9 @@ def test_only_time_with_requests_is_served(told, server):
     reader.close()
     assert not isinstance(evidence, MetricsUnavailable), evidence
     (read,) = evidence
-    asked = (quiet_since - canary.start).total_seconds()
     silent = (now - quiet_since).total_seconds()
-    assert read.covered > asked + silent - 4, "it was scraped all the time, but for the restart of Prometheus"
-    assert 0.3 * asked < read.served <= asked + SILENCE + 2 * SCRAPE + 1
-    assert read.served < read.covered - silent + SILENCE + 2 * SCRAPE + 1
+    assert read.covered > silent, "it was scraped all the time, but for the restart of Prometheus"
+    assert SILENCE < read.served <= read.covered - silent + SILENCE + 2 * SCRAPE + 1
 
 
 @pytest.mark.parametrize("index", [0, 1])
