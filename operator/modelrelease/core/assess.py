@@ -205,12 +205,18 @@ def thin_slices(clause: Clause, hyp: Hypotheses) -> BoolArray:
 
 
 def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
-    """Return whether *arms* have a small share of all traffic, whose counts come first in *all_arms*."""
+    """
+    Return whether *arms* have a small share of all traffic, whose counts come first in *all_arms*.
+
+    In a comparison that is a small share of both arms: what only the candidate sees is no trifle.
+    """
     if not clause.needs_baseline:
         return np.asarray(arms.of < THIN_SHARE * all_arms.of[0])
     if arms.base_events.ndim > 1:
-        return np.asarray(arms.base_of < THIN_SHARE * all_arms.base_of[0])
-    return np.asarray(arms.base_events < THIN_SHARE * all_arms.base_events[0])
+        base, candidate = (arms.base_of, all_arms.base_of), (arms.of, all_arms.of)
+    else:
+        base, candidate = (arms.base_events, all_arms.base_events), (arms.events, all_arms.events)
+    return np.asarray((base[0] < THIN_SHARE * base[1][0]) & (candidate[0] < THIN_SHARE * candidate[1][0]))
 
 
 def slice_weights(traffic: FloatArray) -> FloatArray:
