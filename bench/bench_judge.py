@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from modelrelease.core.assess import excludes, log_harm
-from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, Arms, Bet, Engine
+from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, Arms, Bet, Engine, log_sum
 from modelrelease.core.question import Question, Side
 
 BUDGET = 0.01
@@ -52,7 +52,7 @@ def evidence(engine: Engine, arms: Arms) -> np.ndarray:
     harm, _ = questions(engine)
     log_e = log_harm(harm, (arms,), BUDGET)
     log_weight = -np.log(log_e.size)
-    breach = np.logaddexp.reduce(log_e + log_weight) >= np.log(1 / BUDGET)
+    breach = log_sum(log_e + log_weight) >= np.log(1 / BUDGET)
     return np.where(breach, log_e + log_weight >= np.log(1 / BUDGET), False)
 
 

@@ -52,6 +52,7 @@ from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.gate import evaluate
 from modelrelease.core.queries import StageWindow
+from modelrelease.core.verdict import GateVerdict
 from tests.apiserver import Cluster
 
 NAMESPACE = "bench"
@@ -64,6 +65,7 @@ HEALTHY_SECONDS = (15.0, 60.0)
 STEP = timedelta(seconds=0.25)
 STABLE_PODS = 2
 ATTEMPTS = 5
+ANALYSED_AT_ONCE = 4
 
 Object = dict[str, Any]
 
@@ -356,12 +358,12 @@ async def roll_out(session: aiohttp.ClientSession, rollout: Rollout, exporter: E
 # When it was visible.
 
 
-async def visible(rollout: Rollout, reader: PrometheusReader) -> tuple[float, float]:
+async def visible(rollout: Rollout, reader: PrometheusReader) -> tuple[float, float] | None:
     """
     Return the first moment at which a breach was visible, and the first of the unbroken one; Unix times.
 
-    Raises:
-        LookupError: There was none, or Prometheus could not be asked.
+    None when no moment shows one: the route was written for another reason, or Prometheus cannot tell any more. At a
+    moment of which the reader says that there is no evidence, nothing was visible.
     """
     release = parse(rollout.body)
     assert isinstance(release, Release), release
@@ -378,15 +380,11 @@ async def visible(rollout: Rollout, reader: PrometheusReader) -> tuple[float, fl
             finding = evaluate(release, status, counts)
             if not isinstance(finding, MetricsUnavailable):
                 break
-        if finding is None or isinstance(finding, MetricsUnavailable):
-            raise LookupError(f"{rollout.name}: {finding}")
-        broken = finding.outcome is Outcome.BREACH
+        broken = isinstance(finding, GateVerdict) and finding.outcome is Outcome.BREACH
         first = (first or moment) if broken else first
         since = (since or moment) if broken else None
         moment += STEP
-    if first is None or since is None:
-        raise LookupError(f"{rollout.name}: no breach was visible before the route was written")
-    return first.timestamp(), since.timestamp()
+    return (first.timestamp(), since.timestamp()) if first and since else None
 
 
 # All together.
@@ -425,7 +423,13 @@ async def run(cluster: Cluster, prometheus: PrometheusServer, given: argparse.Na
         playing.cancel()
     prometheus.set_targets([])
     reader = PrometheusReader(PrometheusSettings(url=prometheus.url))
-    found = [await visible(rollout, reader) for rollout in rollouts.values()]
+    places = asyncio.Semaphore(ANALYSED_AT_ONCE)
+
+    async def look_back(rollout: Rollout) -> tuple[float, float] | None:
+        async with places:
+            return await visible(rollout, reader)
+
+    found = await asyncio.gather(*(look_back(rollout) for rollout in rollouts.values()))
     reader.close()
     report(list(rollouts.values()), found)
     print(
@@ -472,12 +476,16 @@ def questions(prometheus: PrometheusServer) -> float:
     )
 
 
-def report(rollouts: list[Rollout], found: list[tuple[float, float]]) -> None:
-    """Print the quantiles."""
-    written = np.array([rollout.written for rollout in rollouts])
-    broken = np.array([rollout.broken for rollout in rollouts])
-    first, since = np.array(found).T
-    print(f"{len(rollouts)} breaches, seconds until the route was written:\n")
+def report(rollouts: list[Rollout], found: list[tuple[float, float] | None]) -> None:
+    """Print the quantiles; a breach that cannot be found afterwards is told, and is not in them."""
+    shown = [(rollout, moments) for rollout, moments in zip(rollouts, found, strict=True) if moments]
+    written = np.array([rollout.written for rollout, _ in shown])
+    broken = np.array([rollout.broken for rollout, _ in shown])
+    first, since = np.array([moments for _, moments in shown]).T
+    unseen = [rollout.name for rollout, moments in zip(rollouts, found, strict=True) if not moments]
+    if unseen:
+        print(f"rolled back, and no breach is found in Prometheus afterwards: {', '.join(unseen)}")
+    print(f"{len(shown)} breaches, seconds until the route was written:\n")
     print(f"{'since':<42}{'p50':>7}{'p90':>7}{'p99':>7}{'max':>7}")
     for name, start in (
         ("a breach was visible in Prometheus, first", first),

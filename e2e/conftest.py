@@ -16,9 +16,7 @@ from rich.console import Console
 
 from e2e.cluster.paths import LOGS, REPOSITORY, STATE
 from e2e.install import install
-from e2e.world import FIRST, NAMESPACE, RELEASE, Kubectl, World, kubeconfig, loans, traffic, wait_until
-
-RATE = 150.0
+from e2e.world import FIRST, NAMESPACE, RATE, RELEASE, Kubectl, World, kubeconfig, loans, traffic, wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,6 +29,7 @@ from e2e.world import (
     GOOD,
     HOSTNAME,
     NAMESPACE,
+    RATE,
     RELEASE,
     Kubectl,
     Object,
@@ -39,9 +40,6 @@ from e2e.world import (
     traffic,
     wait_until,
 )
-
-RATE = 150.0
-"""Requests per second that the demo sends: real applications, replayed in order."""
 
 CANARY_ONLY: list[Object] = [
     {"name": "canary-50", "canary": {"percent": 50}, "bake": "5m", "deadline": "15m"},

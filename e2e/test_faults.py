@@ -11,7 +11,7 @@ from e2e.containers import process_of
 from e2e.world import FIRST, GOOD, NAMESPACE, OPERATOR_NAMESPACE, RELEASE, Object, World, loans, moment, wait_until
 
 LONG_CANARY: list[Object] = [
-    {"name": "canary-20", "canary": {"percent": 20}, "bake": "90s", "deadline": "15m"},
+    {"name": "canary-20", "canary": {"percent": 20}, "bake": "45s", "deadline": "15m"},
     {"name": "full", "full": {}, "bake": "15s", "deadline": "15m"},
 ]
 SHORT_CANARY: list[Object] = [

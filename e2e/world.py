@@ -30,6 +30,8 @@ RELEASE: Final = "loans"
 OPERATOR_NAMESPACE: Final = "modelrelease-system"
 HOSTNAME: Final = "loans.example.com"
 GREETINGS: Final = 3
+RATE: Final = 250.0
+"""Requests per second that demo and tests send: real applications, replayed in order."""
 FIRST, GOOD, BAD = "2026-10-01", "2026-11-05", "2026-11-20"
 
 Object = dict[str, Any]

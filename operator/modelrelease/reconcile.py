@@ -19,7 +19,7 @@ from modelrelease.api.decision import DecisionOutcome, DecisionStatus
 from modelrelease.api.parse import Asked, InvalidSpec, Release, named_contract, parse, parse_decision
 from modelrelease.api.release import StageKind
 from modelrelease.api.status import ReleaseStatus
-from modelrelease.core.announce import Announcement, announce
+from modelrelease.core.announce import Announcement, recorded, to_tell
 from modelrelease.core.attention import look_again
 from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.decide import (
@@ -42,7 +42,6 @@ from modelrelease.core.plan import Manifest, Plan, object_name, owner_reference,
 from modelrelease.core.queries import StageWindow
 from modelrelease.core.rulings import Ruling, orphaned, take_up, take_up_rollbacks
 from modelrelease.core.transition import transition, transition_invalid
-from modelrelease.core.verdict import Finding
 
 EVIDENCE_LIMIT: Final = timedelta(seconds=30)
 """How long a tick waits for Prometheus; what needs no metrics is then decided without them."""
@@ -91,7 +90,10 @@ class Kube(Protocol):
         """Delete an object; one that is absent is fine, one that has another owner raises Conflict and stays."""
 
     async def emit(self, body: dict[str, Any], announcement: Announcement) -> None:
-        """Write an Event about the release; a failure is not the release's."""
+        """Write an Event about the release, unless that is known to be done; a failure is not the release's."""
+
+    def emitted(self, body: dict[str, Any], announcement: Announcement) -> bool:
+        """Return whether this process knows that the Event exists."""
 
 
 class Metrics(Protocol):
@@ -149,10 +151,10 @@ async def reconcile(
         return None
     moment, now = now, now.replace(microsecond=0)  # status holds whole seconds; evidence is as fresh as can be
     before = ReleaseStatus.model_validate(body.get("status") or {})
-    contract, decided = await asyncio.gather(_contract(body, world), _decided(body, world))
+    contract, (decided, unheard) = await asyncio.gather(_contract(body, world), _decided(body, world))
     release = parse(body, contract)
     if isinstance(release, InvalidSpec):
-        return await _refuse(release, body, before, decided, world, now)
+        return await _refuse(release, body, before, decided, world, now, unheard)
 
     seen = await _observe(release, before, decided, world, moment)
     found = evaluate(release, before, seen.evidence)
@@ -160,6 +162,7 @@ async def reconcile(
     decision = decide(situation)
     left = dossier(situation, decision)
     after = transition(situation, decision, left.name if left else None)
+    after = recorded(before, after, now, situation.finding, _missing(body, before, now, world))
     world.log.decided(release, before.stage, decision)
     if left and not isinstance(decision, RollBack) and (failure := await _tried(world.kube.keep(left.manifest))):
         # A gate is passed only when what it was passed on is kept; users lose nothing by waiting.
@@ -169,8 +172,10 @@ async def reconcile(
     planned = plan(release, after, seen, now, drain=world.drain)
     failure = await _apply(release, planned, world, route_only=_returns_users(before, decision))
     failure = await _file(release, after, left if isinstance(decision, RollBack) else None, seen, world) or failure
-    await _say(body, before, after, world, situation.finding)
+    await _say(body, after, now, world)
     await _answer(body, decided, rulings, world, now)
+    if unheard:
+        await _complain(body, unheard, world)
     if failure:
         await _complain(body, failure, world)
         raise failure
@@ -184,17 +189,21 @@ async def _refuse(
     decided: Sequence[dict[str, Any]],
     world: World,
     now: datetime,
+    unheard: AdapterError | None,
 ) -> timedelta | None:
     """Record that the spec cannot be carried out; users stay, or come back, to where status has promised them."""
-    recorded, rulings = take_up_rollbacks(_asked(decided), before, invalid, now)
-    decision = refuse(invalid, recorded)
+    asked, rulings = take_up_rollbacks(_asked(decided), before, invalid, now)
+    decision = refuse(invalid, asked)
     children = await _children(invalid, before, world)
-    after = transition_invalid(recorded, invalid, decision, children.workloads if children else {}, now)
+    after = transition_invalid(asked, invalid, decision, children.workloads if children else {}, now)
+    after = recorded(before, after, now, missing=_missing(body, before, now, world))
     world.log.decided(invalid, before.stage, decision)
     body = await _record(body, before, after, world)
     failure = await _reroute(invalid, children.route if children else None, after, world)
-    await _say(body, before, after, world)
+    await _say(body, after, now, world)
     await _answer(body, decided, rulings, world, now)
+    if unheard:
+        await _complain(body, unheard, world)
     if failure:
         await _complain(body, failure, world)
         raise failure
@@ -217,14 +226,13 @@ async def _contract(body: dict[str, Any], world: World) -> dict[str, Any] | None
     return await world.kube.get_contract(body["metadata"]["namespace"], name) if name else None
 
 
-async def _decided(body: dict[str, Any], world: World) -> list[dict[str, Any]]:
+async def _decided(body: dict[str, Any], world: World) -> tuple[list[dict[str, Any]], AdapterError | None]:
     """Read what people decided; when that fails, they wait for the next tick, and nothing else waits for them."""
     meta = body["metadata"]
     try:
-        return await world.kube.open_decisions(meta["namespace"], meta["name"])
+        return await world.kube.open_decisions(meta["namespace"], meta["name"]), None
     except AdapterError as error:
-        await _complain(body, error, world)
-        return []
+        return [], error
 
 
 def _asked(decided: Iterable[dict[str, Any]]) -> tuple[Asked, ...]:
@@ -392,10 +400,14 @@ def _objects_of(release: Release, revision: str) -> list[Manifest]:
     return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
 
 
-async def _say(
-    body: dict[str, Any], before: ReleaseStatus, after: ReleaseStatus, world: World, finding: Finding | None = None
-) -> None:
-    for announcement in announce(before, after, finding):
+def _missing(body: dict[str, Any], status: ReleaseStatus, now: datetime, world: World) -> list[Announcement]:
+    """Return what was to be told of the last transition, and may not have been: by an operator that ended since."""
+    return [it for it in to_tell(status, now) if not world.kube.emitted(body, it)]
+
+
+async def _say(body: dict[str, Any], status: ReleaseStatus, now: datetime, world: World) -> None:
+    """Tell what *status* wants to be told; each time, for only what is missing is written."""
+    for announcement in to_tell(status, now):
         await world.kube.emit(body, announcement)
 
 

@@ -470,6 +470,30 @@ class TestEvents:
             await kube.emit(body, Announcement("Normal", "GatePassed", "all well"))
         assert len(cluster.names("events", namespace)) == 1
 
+    async def test_what_a_predecessor_said_is_not_said_again(self, kube, api, cluster, body, namespace):
+        """Another process tells of the same transition, of which the object has got a new version since."""
+        told = Announcement("Warning", "RolledBack", "version 2 left stage canary-10", NOW)
+        await kube.emit(body, told)
+        successor = KubeCluster(api, clock=lambda: NOW)
+        cluster.patch("mrel", namespace, "radar", {"metadata": {"labels": {"touched": "yes"}}})
+        newer = await successor.get_release(namespace, "radar")
+        assert not successor.emitted(newer, told), "it has not looked yet"
+        await successor.emit(newer, told)
+        assert successor.emitted(newer, told)
+        assert len(cluster.names("events", namespace)) == 1
+
+    async def test_what_could_not_be_said_is_said_by_the_next_tick(self, api, cluster, body, namespace):
+        """It was not written, so it is not taken for written."""
+        left = [0.0]
+        kube = KubeCluster(api, clock=lambda: NOW, seconds_left=lambda: left[0])
+        lost = Announcement("Normal", "GatePassed", "all well", NOW)
+        release = await kube.get_release(namespace, "radar")
+        await kube.emit(release, lost)
+        assert not kube.emitted(release, lost)
+        left[0] = 60.0
+        await kube.emit(release, lost)
+        assert len(cluster.names("events", namespace)) == 1
+
     async def test_a_failed_event_is_counted_and_not_raised(self, api, body):
         """An event for a namespace that does not exist cannot be written, and that is all."""
         failed = []

@@ -86,7 +86,11 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
         ("canary, baking", "Next", "stage canary-50 (50 % of requests) at 12:06:00 UTC (in 6 min)"),
         ("canary, baking", "Next", "a breach before that: all users back to version 1 at once"),
         ("canary, baking with gaps", "Why", "it bakes until 2026-11-23 12:06:00 UTC; 600 s of it have no samples"),
-        ("canary, baking with gaps", "Next", "as soon as it has baked; time without samples does not count"),
+        (
+            "canary, baking with gaps",
+            "Next",
+            "as soon as it has baked; time without samples or requests does not count",
+        ),
         ("canary, growing", "Why", "2 of 3 pods that stage canary-10 needs are available"),
         ("canary, growing", "Next", "stage canary-10 (10 % of requests), as soon as its pods are available"),
         ("canary, inconclusive with an eta", "Next", "when the gate passes: in about 4 h at the present rates"),

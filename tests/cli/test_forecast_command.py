@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from modelrelease.cli.main import app
-from tests.cli.test_judge_command import CONTRACT
+from tests.cli.test_judge_command import CONTRACT, RELEASE
 
 HISTORY = """\
 stage,metric,arm,slice,events,of,seconds
@@ -38,6 +38,21 @@ def test_every_stage_of_the_default_plan_has_an_outlook(run):
     assert (first["stage"], first["clause"], first["slice"]) == ("shadow", "steady", "")
     assert first["candidatePerSecond"] == pytest.approx(100)
     assert result.exit_code == (0 if all(o["inTime"] for o in found) else 11)
+
+
+def test_a_release_is_forecast_by_its_own_plan(run):
+    found = json.loads(run(HISTORY, "-o", "json", contract=RELEASE).stdout)
+    assert {(o["stage"], o["deadlineSeconds"]) for o in found} == {("small", 2 * 3600), ("all", 48 * 3600)}
+    first = found[0]
+    assert (first["stage"], first["slice"]) == ("small", "")
+    assert first["candidatePerSecond"] == pytest.approx(10), "a tenth of 100 a second"
+
+
+@pytest.mark.parametrize("budget", ["0", "1", "nan"])
+def test_a_budget_that_is_no_chance_is_refused(run, budget):
+    result = run(HISTORY, "--error-budget", budget)
+    assert result.exit_code == 2
+    assert "more than 0 and less than 1 is allowed" in result.stderr
 
 
 @pytest.mark.parametrize(("assure", "code"), [("50%", 11), ("1%", 11), ("none", 0)])

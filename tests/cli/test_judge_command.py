@@ -100,6 +100,29 @@ def test_the_table_names_the_harmed_slice(run):
     assert "500 of 13 700" in harmed
 
 
+def test_a_slice_without_a_baseline_did_not_rise_from_nothing(run):
+    """Nobody knows from where: only a baseline that was seen and had no events is nothing."""
+    out = run(HEALTHY + "canary,block-rate,candidate,country=LU,10,400\n").output
+    new = next(line for line in out.splitlines() if line.startswith("country=LU"))
+    assert "none -> 2.5 %" in new
+    assert "unknown" in new
+    rows = "canary,block-rate,candidate,country=LU,10,400\ncanary,block-rate,baseline,country=LU,0,400\n"
+    assert "from nothing" in run(HEALTHY + rows).output
+
+
+def test_slices_beyond_the_allowed_number_are_judged_as_other(run):
+    contract = CONTRACT.replace("{name: country, labels: [country]}", "{name: country, labels: [country], atMost: 3}")
+    rows = [
+        f"canary,block-rate,{arm},country=C{size},{size // 50},{size}"
+        for size in (9000, 8000, 2000, 1000)
+        for arm in ("baseline", "candidate")
+    ]
+    found = json.loads(run(HEALTHY + "\n".join(rows) + "\n", "-o", "json", contract=contract).stdout)
+    parts = {part["slice"]: part["of"] for part in found["clauses"][0]["slices"]}
+    assert parts.keys() == {"", "country=DE", "country=FR", "country=other"}
+    assert parts["country=other"] == {"baseline": 20_000, "candidate": 20_000}
+
+
 @pytest.mark.parametrize(("stage", "code"), [("canary-10", 0), ("canary-50", 10), (None, 10)])
 def test_a_stage_is_judged_without_the_later_ones(run, stage, code):
     assert run(SPLIT, *(["--stage", stage] if stage else [])).exit_code == code
@@ -203,6 +226,18 @@ BAD_ROWS = [
     pytest.param(
         "canary,block-rate,candidate,1,4", "5 cells; as many as the header's 6 columns are needed", id="short row"
     ),
+    pytest.param(
+        "canary,block-rate,candidate,country=FR,channel=web,1,4",
+        "7 cells; as many as the header's 6 columns are needed; a slice of two labels needs quotes: \"country=FR,",
+        id="no quotes",
+    ),
+    pytest.param(
+        "canary,block-rate,candidate,,1,1e300",
+        "column 6 (of): 1e300 is more than can be counted one by one, 9007199254740992",
+        id="more than a count can be",
+    ),
+    pytest.param("canary,block-rate,candidate,,1_0,40", "column 5 (events): '1_0' is not a count", id="underscore"),
+    pytest.param("canary,block-rate,candidate,,,4", "column 5 (events): '' is not a count", id="nothing"),
     pytest.param(
         'canary,block-rate,candidate,"country=FR, channel=web, day=1",1,4',
         "allowed are country or country,channel",

@@ -16,6 +16,8 @@ from tests.api.test_fuzz import SEED, mutated
 from tests.builders import NO_METRICS, a_body
 from tests.reconcile.fakes import FakeKube, Lab
 
+pytestmark = pytest.mark.slow
+
 RELEASES = int(os.environ.get("FUZZ_SPECS", "300")) // 20
 TICKS = 8
 

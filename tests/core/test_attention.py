@@ -54,7 +54,16 @@ def _with_evidence(log_e: float):
         ),
         pytest.param(a_status(), {"decision": RollBack(Reason.CONTRACT_BREACHED, "")}, SECOND, id="after a step"),
         pytest.param(
-            a_status("RolledBack"), {"decision": Hold(Reason.ROLLED_BACK, "", stalled=True)}, 30 * SECOND, id="stalled"
+            a_status("Completed"),
+            {"decision": Hold(Reason.GATEWAY_NOT_FOUND, "", stalled=True)},
+            30 * SECOND,
+            id="something that is not watched has to change",
+        ),
+        pytest.param(
+            a_status("RolledBack"),
+            {"decision": Hold(Reason.ROLLED_BACK, "", stalled=True)},
+            None,
+            id="only another order ends it",
         ),
     ],
 )

@@ -92,6 +92,7 @@ def test_everything_that_the_gate_was_left_on():
     assert "cut" not in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slices", "clauses"), [(2_000, 1), (500, 64), (40_000, 1)])
 def test_what_is_too_large_is_cut_and_says_so(slices: int, clauses: int):
     """The worst slices of each clause stay, within 256 KiB."""

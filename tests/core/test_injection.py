@@ -21,6 +21,8 @@ from modelrelease.core.noise import noise_queries
 from modelrelease.core.queries import StageWindow, half_queries, stage_queries
 from tests.builders import a_body
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 WINDOW = StageWindow("canary-10", "canary", START, START + timedelta(minutes=10), 10)
 NOTHING = timedelta(0)

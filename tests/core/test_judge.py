@@ -223,6 +223,14 @@ def test_thin_slices_are_assured_together_and_shown():
     assert "60 slices with little traffic only together" in clause_of(verdict).message
 
 
+def test_a_slice_that_only_the_candidate_has_is_not_thin():
+    """However much there is of it, nothing of it is proved; its label may be written in another way: fr for FR."""
+    countries = {**HEALTHY, "fr": ((0, 0), (145, 6_850))}
+    assert verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries=HEALTHY)).outcome is Outcome.PASS
+    verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries=countries))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.NO_DATA)
+
+
 def test_an_expected_slice_is_never_thin():
     countries = {**HEALTHY, "MT": ((2, 100), (2, 100))}
     verdict = verdict_on(a_contract(ROUGHLY_STEADY, expected=["MT"]), a_stage(countries=countries))
@@ -469,6 +477,14 @@ def test_a_message_tells_which_slices_are_late_for_the_deadline():
     assert f"about {span(early)} more)" in between.message
     assert "deadline" not in verdict_on(*told, time_left=late).message
     assert verdict_on(*told, time_left=timedelta(0)).clauses[0].outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_breach_waits_for_nothing():
+    """Beside the broken clause, another is undecided and knows how long; the gate has its verdict."""
+    verdict = verdict_on(a_contract(STEADY, FEW_ERRORS), a_stage(countries=HARMED, errors=((0, 0), (0, 2000))))
+    assert clause_of(verdict, "few-errors").eta is not None
+    assert (verdict.outcome, verdict.eta) == (Outcome.BREACH, None)
+    assert gate_status(verdict, "canary", datetime(2026, 11, 23, tzinfo=UTC)).eta is None
 
 
 # Bursts.

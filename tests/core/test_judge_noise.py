@@ -32,6 +32,8 @@ def test_a_baseline_that_differs_from_itself_blames_nobody(halves):
     assert (verdict.outcome, verdict.reason, verdict.on_breach) == (Outcome.INCONCLUSIVE, Reason.NOISY, None)
     assert verdict.blame == ()
     assert "two halves of the baseline's own pods differ as much as a breach would" in verdict.message
+    assert verdict.eta is None, "more of the same does not help"
+    assert [part.eta for part in clause_of(verdict).slices] == [None, None]
 
 
 def test_it_does_not_matter_which_half_is_the_worse():

@@ -17,6 +17,8 @@ from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, Arms, Bet, E
 from modelrelease.core.hypotheses import LARGEST_COUNT, SMALLEST_COUNT
 from tests.core.judging import FEW_ERRORS, ROUGHLY_STEADY, STEADY, a_contract, a_stage, verdict_on
 
+pytestmark = pytest.mark.slow
+
 CLAUSES = (
     ROUGHLY_STEADY,
     {"name": "no-worse", "metric": "block-rate", "per": ["country"], "noWorse": "2%"},
@@ -154,7 +156,6 @@ def test_expected_evidence_of_a_limit_is_one_at_the_limit_by_enumeration(n, limi
     assert float(e @ stats.binom.pmf(x, n, limit)) == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "clause", [STEADY, {"name": "no-worse", "metric": "block-rate", "per": ["country"], "noWorse": "5%"}]
 )

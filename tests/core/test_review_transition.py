@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import assume, given, settings
 
 from modelrelease.api.status import ROLLED_BACK
@@ -10,6 +11,8 @@ from modelrelease.core.decide import Situation, decide
 from modelrelease.core.plan import traffic_of
 from modelrelease.core.transition import transition
 from tests.core.test_decide import situations
+
+pytestmark = pytest.mark.slow
 
 
 @given(situations())

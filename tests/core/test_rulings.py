@@ -11,6 +11,7 @@ from modelrelease.api.decision import DecisionOutcome, DecisionSpec, Verb
 from modelrelease.api.parse import Asked, InvalidSpec, parse, parse_decision
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.status import Followed, ReleaseStatus, Suggestion
+from modelrelease.core.announce import announce
 from modelrelease.core.decide import RollBack, refuse
 from modelrelease.core.rulings import take_up, take_up_rollbacks
 from tests.builders import NOW, a_body, a_decision, a_release, a_situation, a_status, a_verdict, revision_of, seen
@@ -117,6 +118,20 @@ def test_how_a_suggestion_was_answered_is_counted(decision, want):
     it = a_situation(status, observation=seen(asked=[decision]), release=a_release(approval=SUGGEST))
     after, _ = take_up(it)
     assert after.status.followed == [want]
+
+
+@pytest.mark.parametrize(
+    ("row", "want"),
+    [
+        (1, "stage canary-10: 1 suggestion was followed; it can be automated"),
+        (5, "stage canary-10: 5 suggestions were followed in a row; it can be automated"),
+    ],
+)
+def test_automation_that_is_earned_is_told_in_words(row, want):
+    earned = Followed(stage="canary-10", in_a_row=row, followed=row, automation_earned=True)
+    before = a_status()
+    (event,) = announce(before, before.model_copy(update={"followed": [earned]}))
+    assert (event.reason, event.message) == ("AutomationEarned", want)
 
 
 @pytest.mark.parametrize("mode", ["Auto", "Manual"])

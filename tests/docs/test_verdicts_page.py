@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from modelrelease.core.evidence import Engine
 
 PAGE = Path(__file__).parents[2] / "docs" / "verdicts.md"
@@ -42,6 +44,7 @@ def test_the_page_names_every_engine():
     assert [engine for engine in Engine if f"`{engine.value}`" not in text] == []
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn(tmp_path):
     """The script runs with the judge of today and draws what the page names."""
     script = (PAGE.parent / "figures.py").read_text(encoding="utf-8")

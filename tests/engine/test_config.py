@@ -79,6 +79,7 @@ def test_bad_values_are_named(environment, variable, text, message):
     assert text is None or repr(text) in said
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_code_2_and_no_traceback(environment):
     """A pod with bad settings says so in one message."""
     environment(DRAIN="soon")

@@ -121,9 +121,10 @@ async def crashed(
         assert trace(place) == expected.trace, f"{about}: another way: {trace(place)} instead of {expected.trace}"
         said = await events(place)
         twice = {event: n for event, n in said.items() if n > max(expected.events[event], 1) + 1}
-        more = +(said - expected.events)
+        more, lost = said - expected.events, expected.events - said
         assert not twice, f"{about}: said more than once again: {twice}"
         assert sum(more.values()) <= 1, f"{about}: said again: {more}"
+        assert not lost, f"{about}: never said: {lost}"
         never = more.keys() - expected.events.keys()
         assert not never, f"{about}: said, and not said undisturbed: {never}"
         windows_follow_each_other(place, about)
@@ -145,17 +146,27 @@ def trace(place: Place) -> tuple[tuple[object, ...], ...]:
 
 
 def windows_follow_each_other(place: Place, about: str) -> None:
-    """Check that no stage's evidence began before it did, or was moved afterwards."""
+    """Check that no stage's evidence began before it did, or was moved after its route had come into place."""
     begun: dict[tuple[str, str, int], str] = {}
+    in_place = False
     for _, item in place.scene.seen.get((place.namespace, NAME), []):
-        trial = (item.get("status") or {}).get("candidate") or {}
+        status = item.get("status") or {}
+        was_in_place, in_place = in_place, _in_place(status)
+        trial = status.get("candidate") or {}
         records = trial.get("stages", [])
         for number, record in enumerate(records):
             key = (trial["revision"], trial["since"], number)
             moment = begun.setdefault(key, record["startTime"])
-            assert moment == record["startTime"], f"{about}: the evidence of {record['name']} was moved"
+            comes = in_place and not was_in_place and moment <= record["startTime"]
+            assert comes or moment == record["startTime"], f"{about}: the evidence of {record['name']} was moved"
+            begun[key] = record["startTime"]
         for earlier, later in pairwise(records):
             assert earlier["endTime"] <= later["startTime"], f"{about}: {later['name']} is judged on {earlier['name']}"
+
+
+def _in_place(status: Object) -> bool:
+    """Return whether the route is told to be what status says."""
+    return any(it["type"] == "TrafficInSync" and it["status"] == "True" for it in status.get("conditions", []))
 
 
 async def events(place: Place) -> Counter[tuple[str, str]]:
@@ -222,6 +233,7 @@ def _timeless(status: Object) -> Object:
     # Of a gate's numbers, what they mean; whether the last one passed before it did not matter is of its moment.
     kept["gate"] = {"stage": gate.get("stage"), "broken": gate.get("verdict") == "Breach"}
     kept.pop("forecast", None)  # is made of the baseline's traffic so far
+    kept.pop("announcements", None)  # are compared as events
     kept["conditions"] = {it["type"]: (it["status"], it["reason"]) for it in kept.get("conditions", [])}
     return dict(kept)
 

@@ -1,9 +1,9 @@
 """
 Every way in which the API server can fail, while one release is good and another breaks its contract.
 
-A cell: the fault begins as users of the bad one meet its canary, and it turns bad just then. The good one is a moment
-behind; it must never be rolled back, the bad one never promoted, and both must be where they belong soon after the
-fault has ended.
+A cell: the fault begins as users of the bad one meet its canary, which is bad from its first request. The good one is a
+moment behind; it must never be rolled back, the bad one never promoted, and both must be where they belong soon after
+the fault has ended.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ RENEWAL = 10.0
 MOST_MIB = 200.0
 AT_ONCE = int(os.environ.get("FAULTS_AT_ONCE", "4"))
 ONLY = os.environ.get("FAULTS_CELL", "")
+MOST_TRIES = 3
 
 PLAN: list[Object] = [
     {"name": "canary", "canary": {"percent": 10}, "bake": "6s", "deadline": "4h"},
@@ -163,11 +164,9 @@ async def _works_off(scene: Scene, namespace: str, cells: Iterator[Cell], table:
             await place.create(name, a_spec("1", PLAN, interval=f"{INTERVAL:g}s"))
         for name in ("good", "bad"):
             await place.reached(name, "Completed", "1", 180)
-        stable = {"good": "1", "bad": "1"}
         for cell in cells:
-            version = str(next(versions))
             try:
-                after = await _tried(place, cell, version, stable["bad"])
+                after = await _tried_in_time(place, cell, versions)
             except AssertionError as error:
                 failures.append(f"{cell.name}: {error}\n{place.operator.log.read_text()[-1500:]}")
                 table.add(cell.kind, f"{cell.fault}, {_length(cell)}", "FAILED")
@@ -181,15 +180,33 @@ def _length(cell: Cell) -> str:
     return f"{SUSTAINED:g} s" if cell.sustained else "once"
 
 
-async def _tried(place: Place, cell: Cell, version: str, stable: str) -> float:
-    """Run one cell and return how long after the fault's end the bad release was off its users."""
+async def _tried_in_time(place: Place, cell: Cell, versions: Iterator[int]) -> float:
+    """Run one cell, again if there was no fault in it."""
+    for _ in range(MOST_TRIES):
+        after = await _tried(place, cell, str(next(versions)))
+        if after is not None:
+            return after
+    raise AssertionError(f"{MOST_TRIES} times, it was rolled back before there was a fault")
+
+
+async def _tried(place: Place, cell: Cell, version: str) -> float | None:
+    """
+    Run one cell and return how long after the fault's end the bad release was off its users.
+
+    None: the test was so slow that the operator had rolled it back before there was a fault.
+    """
     scene, began = place.scene, time.time()
     resident, ended = place.operator.resident, place.operator.ended
+    # Bad from the first request on: were it good for a while, its gate might pass rightly before it turns bad.
+    place.flow("bad").spoiled[revision(version), "canary"] = 0.2
     for name in ("bad", "good"):
         await place.edit(name, model={"version": version})
-    await scene.until(lambda: _in_canary(place, "bad", version), "it is in canary", PATIENCE)
+    await scene.until(lambda: _has_been_in_canary(place, "bad", version), "it is in canary", PATIENCE)
     fault = place.api.behaviour = Faulty(cell)
-    place.flow("bad").spoiled[revision(version), "canary"] = 0.2
+    if place.status("bad")["stage"] == "RolledBack":
+        place.api.behaviour = faithful
+        await place.reached("good", "Completed", version, 2 * INTERVAL + PATIENCE)
+        return None
     if cell.kind == "watch":
         place.api.cut_watches()
     length = SUSTAINED if cell.sustained else 0.0
@@ -200,7 +217,7 @@ async def _tried(place: Place, cell: Cell, version: str, stable: str) -> float:
     if cell.fault.startswith("slow"):
         limit += 30  # one is still on its way
     after = await place.reached("bad", "RolledBack", version, limit)
-    users = {revision(stable): 100}
+    users = {revision("1"): 100}
     after += await scene.until(lambda: _weights(place, "bad") == users, "all users are on stable", 2 * INTERVAL)
     await place.reached("good", "Completed", version, limit + PATIENCE)
     await scene.until(lambda: _weights(place, "good") == {revision(version): 100}, "all users are on the new one", 20)
@@ -213,10 +230,10 @@ async def _tried(place: Place, cell: Cell, version: str, stable: str) -> float:
     return after
 
 
-def _in_canary(place: Place, name: str, version: str) -> bool:
+def _has_been_in_canary(place: Place, name: str, version: str) -> bool:
     candidate = place.status(name).get("candidate") or {}
-    past = place.status(name).get("stage") == "canary" and candidate.get("version") == version
-    return past and _weights(place, name).get(revision(version)) == 10
+    in_canary = place.status(name).get("stage") == "canary" and _weights(place, name).get(revision(version)) == 10
+    return candidate.get("version") == version and (in_canary or place.status(name)["stage"] == "RolledBack")
 
 
 def _weights(place: Place, name: str) -> dict[str, float]:

@@ -11,6 +11,8 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,9 @@ BAKE = 10.0
 HELD = float(os.environ.get("FAULTS_SUSTAINED", "300" if FULL else "12"))
 SLACK = 25.0
 """Seconds for a question under way (10) and for a server that is left alone after failures (15)."""
+UNDER_WAY = 3.0
+"""Seconds before the end of a bake in which answers that were given before the fault may still end it."""
+MOST_TRIES = 3
 MOST_MIB = 220.0
 ONLY = os.environ.get("FAULTS_CELL", "")
 
@@ -169,14 +174,14 @@ async def test_whatever_prometheus_says_no_fault_is_a_verdict(cluster, tmp_path)
     table = Table("Faults of Prometheus")
     failures: list[str] = []
     async with a_scene(cluster) as scene:
-        gate = asyncio.Semaphore(int(os.environ.get("FAULTS_AT_ONCE", "4")))
+        gate = asyncio.Semaphore(int(os.environ.get("FAULTS_AT_ONCE", "4" if FULL else "7")))
 
         async def one(number: int, cell: Cell) -> None:
-            async with gate, a_place(scene, f"metrics-{number}", tmp_path) as place:
+            async with gate:
                 try:
-                    after = await _tried(place, cell)
+                    after = await _tried_in_time(scene, cell, f"metrics-{number}", tmp_path)
                 except AssertionError as error:
-                    failures.append(f"{cell.name}: {error}\n{place.operator.log.read_text()[-1500:]}")
+                    failures.append(f"{cell.name}: {error}")
                     print(f"FAILED {failures[-1]}", flush=True)
                     table.add(cell.name, "FAILED")
                 else:
@@ -200,12 +205,36 @@ async def test_a_prometheus_that_restarts_in_mid_window_costs_nothing(cluster, t
         await _right_at_last(place, 2 * INTERVAL + SLACK)
 
 
+class TooSlow(Exception):  # noqa: N818 - reads as what it is
+    """The gates may have passed, and rightly, before there was a fault."""
+
+
+async def _tried_in_time(scene: Scene, cell: Cell, namespace: str, folder: Path) -> float:
+    """Run one cell, again if there was no fault in it."""
+    for number in range(MOST_TRIES):
+        async with a_place(scene, f"{namespace}-{number}", folder) as place:
+            try:
+                return await _tried(place, cell)
+            except TooSlow:
+                continue
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{place.operator.log.read_text()[-1500:]}") from None
+    raise AssertionError(f"{MOST_TRIES} times, the gates may have passed before there was a fault")
+
+
 async def _tried(place: Place, cell: Cell) -> float:
-    """Run one cell and return how long after the fault's end the bad release was rolled back."""
+    """
+    Run one cell and return how long after the fault's end the bad release was rolled back.
+
+    Raises:
+        TooSlow: There is nothing to be said, because the machine is too busy.
+    """
     await _both_in_canary(place)
     resident = place.operator.resident
     place.prometheus.behaviour = cell.behaviour
     place.flow("bad").spoiled[NEW, "canary"] = 0.2
+    if not all(_bakes_for_a_while(place.status(name)) for name in ("good", "bad")):
+        raise TooSlow
     if cell.event:
         for name in ("good", "bad"):
             await cell.event(place, name)
@@ -240,6 +269,13 @@ async def _both_in_canary(place: Place) -> None:
         await place.reached(name, "canary", "2", PATIENCE)
     await scene.until(lambda: all(place.flow(it).weights.get(NEW) == 10 for it in ("good", "bad")), "users", PATIENCE)
     await scene.until(lambda: all(_counted(place.status(it)) for it in ("good", "bad")), "counts of both", PATIENCE)
+
+
+def _bakes_for_a_while(status: Object) -> bool:
+    trial = status.get("candidate")
+    began = datetime.fromisoformat(trial["stages"][-1]["startTime"]) if trial else None
+    age = (datetime.now(UTC) - began).total_seconds() if began else BAKE
+    return status["stage"] == "canary" and age < BAKE - UNDER_WAY
 
 
 def _counted(status: Object) -> bool:

@@ -52,8 +52,9 @@ class RecordingKube(FakeKube):
 
     async def emit(self, body: Object, announcement: Announcement) -> None:
         """Keep the whole event."""
+        if not self.emitted(body, announcement):
+            self.said.append(announcement)
         await super().emit(body, announcement)
-        self.said.append(announcement)
 
 
 @dataclass(frozen=True, slots=True)

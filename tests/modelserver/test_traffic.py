@@ -161,6 +161,7 @@ def test_load_is_bounded(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_answered_is_a_failure(free_port):
     """The command fails when there is nobody at the URL."""
     ended = subprocess.run(

@@ -260,6 +260,31 @@ def test_only_time_with_samples_is_covered(told, server):
     assert 0.5 * existed < read.covered <= existed + 2 * SCRAPE + 1
 
 
+BAKED = [
+    {"name": "canary", "canary": {"percent": PERCENT}, "bake": "8s", "deadline": "1h"},
+    {"name": "full", "full": {}},
+]
+SILENCE = 2.0
+"""Seconds without requests that count: a quarter of that bake."""
+
+
+def test_only_time_with_requests_is_served(told, server):
+    """Pods that are scraped while nobody asks them anything bake no longer than a short silence lasts."""
+    canary = told[0].windows[1]
+    quiet_since = canary.end
+    time.sleep(max(0.0, 6 - (datetime.now(UTC) - quiet_since).total_seconds()))
+    now = datetime.now(UTC)
+    reader = PrometheusReader(PrometheusSettings(url=server.url, scrape_interval=timedelta(seconds=SCRAPE)))
+    release = a_release(contract=CONTRACT, stages=BAKED)
+    evidence = asyncio.run(reader.read(release, [replace(canary, end=now)], OLD, NEW))
+    reader.close()
+    assert not isinstance(evidence, MetricsUnavailable), evidence
+    (read,) = evidence
+    silent = (now - quiet_since).total_seconds()
+    assert read.covered > silent, "it was scraped all the time, but for the restart of Prometheus"
+    assert SILENCE < read.served <= read.covered - silent + SILENCE + 2 * SCRAPE + 1
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_all_traffic_is_the_sum_of_the_slices(evidence, index):
     """Also with slices whose label is missing."""

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class FakeKube:
     dossiers: dict[str, Object] = field(default_factory=dict)
     objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
+    told: set[Announcement] = field(default_factory=set)
     writes: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
     restarting: set[str] = field(default_factory=set)
@@ -61,15 +63,19 @@ class FakeKube:
     def _read(self, what: str, effect: Any) -> Any:
         return effect()
 
+    def _shown(self, item: Any) -> Any:
+        """Return what one side shows the other: a copy, for both change their own in place."""
+        return copy.deepcopy(item)
+
     async def get_release(self, namespace: str, name: str) -> Object | None:
-        return self._read("release", lambda: copy.deepcopy(self.body))
+        return self._read("release", lambda: self._shown(self.body))
 
     async def get_contract(self, namespace: str, name: str) -> Object | None:
-        return self._read("contract", lambda: copy.deepcopy(self.contracts.get(name)))
+        return self._read("contract", lambda: self._shown(self.contracts.get(name)))
 
     async def open_decisions(self, namespace: str, release: str) -> list[Object]:
         asked = [d for d in self.decisions.values() if d["spec"]["release"] == release and not d.get("status")]
-        return self._read("decisions", lambda: copy.deepcopy(asked))
+        return self._read("decisions", lambda: self._shown(asked))
 
     async def write_outcome(self, decision: Object, status: Object) -> None:
         name = decision["metadata"]["name"]
@@ -77,7 +83,7 @@ class FakeKube:
         def effect() -> None:
             if self.decisions[name].get("status"):
                 raise Conflict(f"{name} was answered before")
-            self.decisions[name]["status"] = status
+            self.decisions[name] = {**self.decisions[name], "status": status}
 
         if name in self.decisions:
             self._write(f"outcome {name}", effect)
@@ -95,7 +101,7 @@ class FakeKube:
             workloads={revision: self._workload(revision, o) for revision, o in of("Deployment").items()},
             revisions={revision: Revision.from_content(o["data"]) for revision, o in of("ControllerRevision").items()},
             services=frozenset(of("Service")),
-            route=copy.deepcopy(self.objects.get(("HTTPRoute", name))),
+            route=self._shown(self.objects.get(("HTTPRoute", name))),
             conflict=foreign[0] if foreign else None,
             dossiers={its: f"u-{its}" for its, o in self.dossiers.items() if owner_of(o) == uid},
         )
@@ -117,9 +123,9 @@ class FakeKube:
         def effect() -> Object:
             if body["metadata"]["resourceVersion"] != self.body["metadata"]["resourceVersion"]:
                 raise Conflict("the object has changed")
-            self.body = {**self.body, "status": copy.deepcopy(status)}
+            self.body = {**self.body, "status": self._shown(status)}
             self._touch()
-            return copy.deepcopy(self.body)
+            return self._shown(self.body)
 
         return self._write("status", effect)
 
@@ -133,10 +139,10 @@ class FakeKube:
         what = "route" if manifest["kind"] == "HTTPRoute" else f"{manifest['kind']} {manifest['metadata']['name']}"
 
         def effect() -> bool:
-            live = copy.deepcopy(manifest)
+            live = self._shown(manifest)
             if manifest["kind"] == "HTTPRoute":
-                live["metadata"]["generation"] = 1
-                live["status"] = {"parents": [_accepted(parent) for parent in manifest["spec"]["parentRefs"]]}
+                status = {"parents": [_accepted(parent) for parent in manifest["spec"]["parentRefs"]]}
+                live = {**live, "metadata": {**live["metadata"], "generation": 1}, "status": status}
             self.objects[key] = live
             return True
 
@@ -160,9 +166,16 @@ class FakeKube:
         self._write(f"drop {_undigested(name)}", lambda: self.dossiers.pop(name))
 
     async def emit(self, body: Object, announcement: Announcement) -> None:
-        self._write(
-            f"event {announcement.reason}", lambda: self.events.append((announcement.reason, announcement.message))
-        )
+        if not self.emitted(body, announcement):
+            self._write(f"event {announcement.reason}", lambda: self._told(announcement))
+
+    def emitted(self, body: Object, announcement: Announcement) -> bool:
+        return announcement in self.told
+
+    def _told(self, announcement: Announcement) -> None:
+        self.events.append((announcement.reason, announcement.message))
+        if announcement.time:
+            self.told.add(announcement)
 
     def decide(self, decision: str, version: str, stage: str | None = None, **spec: Any) -> str:
         """Create a ReleaseDecision about a version, as a person would; return its name."""
@@ -282,19 +295,24 @@ class FakeMetrics:
 
     def _stage(self, window, rate: float, baseline: str | None) -> StageCounts:
         seconds = (window.end - window.start).total_seconds()
-        n = seconds * self.per_second
         # At full, the old revision gets nothing any more.
-        has = 1.0 if baseline and window.kind != "full" else 0.0
-        of = np.array([[n * has, n]])
-        blocked = np.array([[n * 0.2 * has, n * rate]])
-        errors = np.array([[0.0, n * self.error_rate]])
-        country = ((("country", "FR"),),)
-        counts = {
-            ("block-rate", ""): SliceCounts(((),), blocked, of),
-            ("block-rate", "country"): SliceCounts(country, blocked, of),
-            ("error-rate", ""): SliceCounts(((),), errors, of),
-        }
+        compared = bool(baseline) and window.kind != "full"
+        counts = _counts(seconds * self.per_second, rate, self.error_rate, compared)
         return StageCounts(stage=window.name, kind=window.kind, seconds=seconds, counts=counts)
+
+
+@cache
+def _counts(n: float, rate: float, error_rate: float, compared: bool) -> dict[tuple[str, str], SliceCounts]:
+    """Return what *n* requests of each arm leave; of the same numbers, the very same counts (see ``memory``)."""
+    of = np.array([[n * compared, n]])
+    blocked = np.array([[n * 0.2 * compared, n * rate]])
+    errors = np.array([[0.0, n * error_rate]])
+    country = ((("country", "FR"),),)
+    return {
+        ("block-rate", ""): SliceCounts(((),), blocked, of),
+        ("block-rate", "country"): SliceCounts(country, blocked, of),
+        ("error-rate", ""): SliceCounts(((),), errors, of),
+    }
 
 
 class NoLog:

@@ -18,6 +18,7 @@ import numpy as np
 
 from modelrelease.adapters.errors import AdapterError, Conflict, NotFound, NotLeading, Overtaken, Refused, Unreachable
 from modelrelease.adapters.kube import Children
+from modelrelease.core.announce import Announcement
 from modelrelease.core.counts import Evidence, MetricsUnavailable, SliceCounts, StageCounts
 from modelrelease.core.decide import Decision
 from modelrelease.core.observation import Workload
@@ -70,6 +71,7 @@ class Tick:
         now: What the clock said, to the microsecond.
         lived: How much time has really passed since the beginning of everything.
         body: The release as it was read; None when it was not.
+        asked: The decisions as they were read.
         children: Its objects as they were read.
         windows, evidence: What was asked of Prometheus, and its answer.
         calls: Every call in order, the failed ones too.
@@ -80,11 +82,13 @@ class Tick:
         error: What the reconcile raised.
         died: Whether the process died in it.
         route_after: The route as it was left.
+        told: Every event that there is by then.
     """
 
     now: datetime
     lived: timedelta = timedelta(0)
     body: Object | None = None
+    asked: tuple[Object, ...] = ()
     children: Children | None = None
     windows: tuple[StageWindow, ...] = ()
     evidence: Evidence | None = None
@@ -96,6 +100,7 @@ class Tick:
     error: AdapterError | None = None
     died: bool = False
     route_after: Object | None = None
+    told: frozenset[Announcement] = frozenset()
 
 
 @dataclass
@@ -153,13 +158,23 @@ class HostileKube(FakeKube):
                 return self.status
             case ["route"]:
                 return self.objects.get(("HTTPRoute", "radar"))
+            case ["outcome", name]:
+                return self.decisions[name]
             case [kind, name]:
                 return self.objects.get((kind, name))
         raise AssertionError(what)
 
+    def _shown(self, item: Any) -> Any:
+        return item  # nobody changes anything in place, the operator neither
+
     async def get_release(self, namespace: str, name: str) -> Object | None:
-        self.tick.body = self._read("release", lambda: self.body)
+        self.tick.body = await super().get_release(namespace, name)
         return self.tick.body
+
+    async def open_decisions(self, namespace: str, release: str) -> list[Object]:
+        asked = await super().open_decisions(namespace, release)
+        self.tick.asked = tuple(asked)
+        return asked
 
     async def read_children(self, namespace: str, name: str, uid: str, revisions: Any) -> Children:
         self.tick.children = await super().read_children(namespace, name, uid, revisions)
@@ -167,11 +182,15 @@ class HostileKube(FakeKube):
 
     def _children(self, name: str, uid: str) -> Children:
         children = super()._children(name, uid)
-        for parent in (children.route or {}).get("status", {}).get("parents", []):
-            for condition in parent["conditions"]:
-                condition["status"] = "False" if self.gateway_says is False else "True"
-                condition["observedGeneration"] = 1 if self.gateway_says is not None else 0
-        return children
+        route = children.route
+        return replace(children, route={**route, "status": self._said_of(route)}) if route else children
+
+    def _said_of(self, route: Object) -> Object:
+        """Return what the Gateway says of a route that was written by us."""
+        said = {"status": "False" if self.gateway_says is False else "True"}
+        said["observedGeneration"] = 1 if self.gateway_says is not None else 0
+        parents = route.get("status", {}).get("parents", [])
+        return {"parents": [{**it, "conditions": [{**one, **said} for one in it["conditions"]]} for it in parents]}
 
     def _workload(self, revision: str, deployment: Object) -> Workload:
         whole = super()._workload(revision, deployment)
@@ -211,13 +230,17 @@ class HostileKube(FakeKube):
 
     async def emit(self, body: Object, announcement: Any) -> None:
         """Lose the event rather than fail, as the real one does."""
+        if self.emitted(body, announcement):
+            return
         number = len(self.tick.calls)
         self.tick.calls.append(f"event {announcement.reason}")
         fault = self.faults.pop(number, None)
         if fault and fault.error is None:
             raise Crash
-        if not fault:
-            self.events.append((announcement.reason, announcement.message))
+        if fault:
+            self.tick.failed.add("event")
+        else:
+            self._told(announcement)
 
 
 @dataclass
@@ -271,7 +294,8 @@ class FedMetrics:
         open_ = windows[-1]
         began = self.began.setdefault((candidate, open_.name, open_.start), self.kube.tick.lived)
         covered = (self.kube.tick.lived - began).total_seconds()
-        evidence = told or (*counted[:-1], replace(counted[-1], covered=covered))
+        served = 0.0 if feed in {Feed.SILENT, Feed.ASTRAY} else covered
+        evidence = told or (*counted[:-1], replace(counted[-1], covered=covered, served=served))
         self.kube.tick.windows, self.kube.tick.evidence = tuple(windows), evidence
         return evidence
 

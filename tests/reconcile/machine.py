@@ -50,6 +50,7 @@ PLANS: Final[dict[str, list[Object]]] = {
     "full": [FULL],
     "two shadows": [HALF_SHADOW, SHADOW, CANARY_50, FULL],
     "canary-10 has 30 %": [SHADOW, {**CANARY_10, "canary": {"percent": 30}}, {**FULL, "bake": "5m"}],
+    "a person lets it out": [SHADOW, {**CANARY_10, "approval": "Required"}, FULL],
     "canary-10 is the full stage": [SHADOW, {**FULL, "name": "canary-10"}],
 }
 
@@ -77,7 +78,12 @@ INVALID: Final[dict[str, Object]] = {
     "no stages": {"stages": []},
 }
 
+APPROVALS: Final[dict[str, Object]] = {
+    mode: {"mode": mode, "automateAfter": 2} for mode in ("Auto", "Suggest", "Manual")
+}
+
 plans = st.sampled_from(sorted(PLANS))
+verbs = st.sampled_from(("Approve", "Rollback", "Retry", "Promote"))
 contracts = st.sampled_from(sorted(CONTRACTS))
 seconds = st.sampled_from((0, 1, 5, 20, 45, 90, 400))
 jumps = st.sampled_from((-7200, -600, -30, -1, 0.5, 30, 600, 1500, 7200))
@@ -164,9 +170,11 @@ class Releases(RuleBasedStateMachine):
         except Crash:
             tick.died, self.jumps = True, ()
         tick.route_after = self.kube.objects.get(("HTTPRoute", "radar"))
+        tick.told = frozenset(self.kube.told)
         self.kube.faults.clear()
         self.kube.edits.clear()
         TALLY.count(tick)
+        TALLY.happened.update(call.removeprefix("event ") for call in tick.calls if call.startswith("event "))
         check(tick)
         self.whole = True
         return tick
@@ -273,6 +281,45 @@ class Releases(RuleBasedStateMachine):
     def order_sense(self) -> None:
         self._correct_the_spec()
 
+    @step(mode=st.sampled_from(sorted(APPROVALS)))
+    def change_who_approves(self, mode: str) -> None:
+        self.kube.edit(approval=APPROVALS[mode])
+
+    # What people decide.
+
+    @step(lambda self: bool(self.kube.status.get("candidate")), verb=verbs)
+    def decide_about_the_candidate(self, verb: str) -> None:
+        """Decide what is to be seen: of an Approve, the stage that is open."""
+        candidate, stage = self.kube.status["candidate"], self.kube.status["stage"]
+        self._decide(verb, candidate["version"], stage if verb == "Approve" else None)
+
+    @step(lambda self: self._awaits_approval())
+    def approve_what_is_asked_for(self) -> None:
+        self.approve()
+
+    def approve(self) -> None:
+        self._decide("Approve", self.kube.status["candidate"]["version"], self.kube.status["stage"])
+
+    @step(lambda self: bool(self.kube.status.get("rejected")))
+    def retry(self) -> None:
+        version = self.kube.status["rejected"][-1]["version"]
+        self.kube.edit(model={"version": version})
+        self._decide("Retry", version, None)
+
+    @step(
+        verb=verbs, version=st.sampled_from(VERSIONS), stage=st.sampled_from(("shadow", "canary-10", "full", "other"))
+    )
+    def decide_anything(self, verb: str, version: str, stage: str) -> None:
+        """Decide about what may be past, not begun yet, or not there at all."""
+        self._decide(verb, version, stage)
+
+    def _awaits_approval(self) -> bool:
+        return any(it["type"] == "AwaitingApproval" for it in self.kube.status.get("conditions", []))
+
+    def _decide(self, verb: str, version: str, stage: str | None) -> None:
+        TALLY.happened[f"{verb} asked"] += 1
+        self.kube.decide(verb, version, stage if verb == "Approve" else None)
+
     # What happens to the cluster.
 
     @step(version=st.sampled_from(VERSIONS), feed=st.sampled_from(Feed))
@@ -370,6 +417,8 @@ class Releases(RuleBasedStateMachine):
         for _ in range(TO_REST):
             tick = self.reconcile()
             assert tick.error is None
+            if self._awaits_approval():
+                self.approve()
             if not tick.effects and (tick.again is None or self._rejected()):
                 break
             self.go_on(tick)

@@ -4,12 +4,14 @@ What the operator promises of every single reconcile, whatever fails in it; judg
     status first          what is written first is the commitment; when users leave a candidate, then the route, alone
     users add up          a route gives 100 % to the revisions of status, as status says
     only proof raises     a candidate's share grows by one stage of the plan, by a pass on evidence of the open stage
-    rejected is rejected  a revision that was rolled back gets neither users nor copies
+    rejected is rejected  a revision that was rolled back gets neither users nor copies, until a Retry lets it be tried
+    people are heard      a decision is recorded as it was made, or answered with why not, and then moves nothing
     a breach is final     once decided, status and, unless that very write fails, the route are all stable
     the route follows     a reconcile that got as far as to write leaves the route as status says
     somebody answers      nobody is given users without a pod that answers, and nobody who has users is taken away;
                           the stable revision, to which users return from a candidate, is the exception: it is entitled
                           whatever its pods do, the candidate is not any more
+    nothing is untold     an event that could not be written, or that nobody lived to write, is written by the next one
     no silent end         conditions agree with each other and with what was seen, and nothing waits without saying so
 """
 
@@ -20,16 +22,25 @@ from functools import cached_property
 from typing import Final
 
 from modelrelease.api.contract import OnBreach
+from modelrelease.api.decision import DecisionOutcome, Verb
 from modelrelease.api.parse import Release
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.release import OnInconclusive
-from modelrelease.api.status import PENDING, ROLLED_BACK, CandidateStatus, ReleaseStatus, RevisionStatus
+from modelrelease.api.release import ApprovalMode, OnInconclusive, Stage, StageApproval
+from modelrelease.api.status import (
+    PENDING,
+    ROLLED_BACK,
+    CandidateStatus,
+    DecisionRecord,
+    ReleaseStatus,
+    RevisionStatus,
+)
+from modelrelease.core.announce import to_tell
 from modelrelease.core.decide import NO_PODS_GRACE
 from modelrelease.core.gate import evaluate
 from modelrelease.core.verdict import Finding, GateVerdict
 from tests.reconcile.fakes import Object, owner_of
 from tests.reconcile.hostile import Tick
-from tests.reconcile.memory import parsed
+from tests.reconcile.memory import parsed, status_of
 
 MOST_BYTES: Final = 1_000_000
 READS: Final = {"release", "contract", "decisions", "children", "gateway", "class"}
@@ -60,9 +71,9 @@ class Told:
     def __init__(self, tick: Tick) -> None:
         """Read both statuses."""
         self.tick = tick
-        self.before = ReleaseStatus.model_validate(tick.body.get("status") or {})
+        self.before = status_of(tick.body.get("status") or {})
         pairs = [(it.before, it.after) for it in tick.effects if it.what == "status"]
-        self.written = [(ReleaseStatus.model_validate(old), ReleaseStatus.model_validate(new)) for old, new in pairs]
+        self.written = [(status_of(old), status_of(new)) for old, new in pairs]
         self.after = self.written[-1][1] if self.written else self.before
         release = parsed(tick.body)
         self.release = release if isinstance(release, Release) else None
@@ -140,7 +151,7 @@ def users_leave_a_candidate_first_of_all(told: Told) -> None:
             rest = [it for it in told.tick.calls if it not in {*READS, "status"} and not it.startswith("event")]
             # What a breach was proved by is kept once they have left it, what they go on with before they do.
             back = after.stage == ROLLED_BACK
-            assert [it for it in rest if not it.startswith(("keep", "drop"))] in ([], ["route"]), rest
+            assert [it for it in rest if not it.startswith(("keep", "drop", "outcome"))] in ([], ["route"]), rest
             # What history has forgotten goes after them.
             before_route = rest[: rest.index("route")] if "route" in rest else []
             assert not any(it.startswith("drop") for it in before_route), rest
@@ -181,6 +192,10 @@ def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after
     entered = stages[names.index(after.stage)]
     size = release.spec.replicas if entered.weight else release.spec.shadow_replicas
     assert told.tick.children.workloads[after.candidate.revision].available >= size, "its pods were there"
+    given = _given(release, before, after)
+    if any(it.decision is Verb.PROMOTE for it in given):
+        assert entered is stages[-1], "who promotes skips what is left, and not a part of it"
+        return
     left = before.candidate.current_stage
     if left is None:
         assert before.stage == PENDING
@@ -191,14 +206,35 @@ def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after
     assert told.tick.windows[-1].name == left.name
     assert left.start_time <= told.tick.windows[-1].start, "what was before the stage proves nothing of it"
     assert told.tick.windows[-1].end <= told.tick.now
-    lived = timedelta(seconds=told.tick.evidence[-1].covered)
-    assert lived >= stages[names.index(left.name)].bake_time, "no jump of the clock bakes anything"
-    age = told.tick.now.replace(microsecond=0) - left.start_time
+    counts = told.tick.evidence[-1]
+    planned = stages[names.index(left.name)]
+    assert timedelta(seconds=counts.covered) >= planned.bake_time, "no jump of the clock bakes anything"
+    approvals = [it for it in given if it.decision is Verb.APPROVE]
+    assert approvals or not _needs_approval(release, planned), "nobody has approved"
     verdict = told.finding
     assert isinstance(verdict, GateVerdict)
-    advance = release.spec.on_inconclusive is OnInconclusive.ADVANCE
-    late = age > stages[names.index(left.name)].deadline_time
-    assert verdict.outcome is Outcome.PASS or (verdict.outcome is Outcome.INCONCLUSIVE and advance and late)
+    if verdict.outcome is Outcome.PASS:
+        assert timedelta(seconds=counts.served) >= planned.bake_time, "silence bakes nothing"
+        return
+    breach = verdict.outcome is Outcome.BREACH
+    overruled = Reason.BREACH_HELD if breach else Reason.DEADLINE_EXCEEDED
+    late = told.tick.now.replace(microsecond=0) - left.start_time > planned.deadline_time
+    advances = release.spec.on_inconclusive is OnInconclusive.ADVANCE and late and not breach
+    assert advances or any(it.despite == overruled for it in approvals), "an approval skips no more than it names"
+
+
+def _given(release: Release, before: ReleaseStatus, after: ReleaseStatus) -> list[DecisionRecord]:
+    """Return what people decided about the candidate since it is where it is, or ahead under this very contract."""
+    records = [*before.decisions, *after.decisions]
+    here = (before.candidate.revision, before.stage)
+    about = [it for it in records if (it.revision, it.stage) == here]
+    return [it for it in about if it.time >= before.stage_start_time or it.ahead == release.contract.digest]
+
+
+def _needs_approval(release: Release, stage: Stage) -> bool:
+    if stage.approval is not None:
+        return stage.approval is StageApproval.REQUIRED
+    return release.spec.approval_mode is not ApprovalMode.AUTO
 
 
 def a_rejected_revision_gets_nothing(told: Told) -> None:
@@ -210,6 +246,51 @@ def a_rejected_revision_gets_nothing(told: Told) -> None:
         assert not (status.stable and status.stable.revision in rejected)
     for route in told.routes:
         assert rejected.isdisjoint({**_routed(route), **_copied(route)})
+
+
+def rejected_stays_rejected(told: Told) -> None:
+    """Only a Retry of that very revision lets it be tried again."""
+    for before, after in told.written:
+        free = {it.revision for it in before.rejected} - {it.revision for it in after.rejected}
+        retried = {it.revision for it in _new_records(before, after) if it.decision is Verb.RETRY}
+        assert free <= retried
+
+
+def people_are_heard(told: Told) -> None:
+    """What is recorded is what somebody decided about this candidate; what is turned down leaves no trace."""
+    asked = {it["metadata"]["uid"]: it["spec"] for it in told.tick.asked}
+    for before, after in told.written:
+        for record in _new_records(before, after):
+            spec = asked[record.uid]
+            said = (record.decision, record.revision, record.approved_by)
+            assert said == (spec["decision"], spec["revision"], spec["approvedBy"])
+            about = {it.revision for it in before.rejected} if record.decision is Verb.RETRY else _on_trial(before)
+            assert record.revision in about, "it is about somebody else"
+            if record.decision is Verb.APPROVE:
+                trial = _trial(before)
+                begun = {it.name for it in trial.stages} if trial else set()
+                assert record.stage == spec["stage"]
+                assert record.stage not in begun if record.ahead else record.stage == before.stage
+                assert not (record.ahead and record.despite), "nobody overrules what nobody can have seen"
+    known = {it.uid for it in _records(told.after)}
+    for effect in told.tick.effects:
+        if effect.what.startswith("outcome"):
+            applied = effect.after["status"]["outcome"] == DecisionOutcome.APPLIED
+            assert (effect.after["metadata"]["uid"] in known) is applied
+
+
+def _on_trial(status: ReleaseStatus) -> set[str]:
+    trial = _trial(status)
+    return {trial.revision} if trial else set()
+
+
+def _records(status: ReleaseStatus) -> list[DecisionRecord]:
+    return [*status.decisions, *(record for entry in status.history for record in entry.decisions)]
+
+
+def _new_records(before: ReleaseStatus, after: ReleaseStatus) -> list[DecisionRecord]:
+    known = {it.uid for it in _records(before)}
+    return [it for it in _records(after) if it.uid not in known]
 
 
 def a_breach_returns_users_at_once(told: Told) -> None:
@@ -299,14 +380,24 @@ def nothing_ends_in_silence(told: Told) -> None:
     of = {it.type: it for it in told.after.conditions}
     suspended = "Reconciling" in of and of["Reconciling"].reason == Reason.SUSPENDED
     invalid = "Stalled" in of and of["Stalled"].reason == Reason.INVALID_SPEC
-    assert of["Ready"].status == "True" or suspended or invalid
+    rejected = "Stalled" in of and of["Stalled"].reason == Reason.ROLLED_BACK
+    assert of["Ready"].status == "True" or suspended or invalid or rejected
+
+
+def nothing_is_left_untold(told: Told) -> None:
+    """What was to be told of a transition, this one's or one before it, has been told when a reconcile ends well."""
+    tick = told.tick
+    if tick.died or tick.error or "event" in tick.failed:
+        return
+    now = tick.now.replace(microsecond=0)
+    assert tick.told.issuperset([*to_tell(told.before, now), *to_tell(told.after, now)])
 
 
 def the_status_can_be_stored(told: Told) -> None:
     """It is small, and what is read back is what was written."""
     for effect in told.tick.effects:
         if effect.what == "status":
-            assert ReleaseStatus.model_validate(effect.after).as_json() == effect.after
+            assert status_of(effect.after).as_json() == effect.after
             assert len(json.dumps(effect.after)) < MOST_BYTES
 
 
@@ -316,6 +407,8 @@ PROMISES: Final[tuple[Callable[[Told], None], ...]] = (
     users_add_up,
     only_proof_raises_a_share,
     a_rejected_revision_gets_nothing,
+    rejected_stays_rejected,
+    people_are_heard,
     a_breach_returns_users_at_once,
     the_route_follows_the_status,
     nothing_that_is_needed_goes,
@@ -323,5 +416,6 @@ PROMISES: Final[tuple[Callable[[Told], None], ...]] = (
     the_stable_revision_is_only_followed,
     conditions_agree,
     nothing_ends_in_silence,
+    nothing_is_left_untold,
     the_status_can_be_stored,
 )

@@ -19,16 +19,23 @@ class Scraped(FakeMetrics):
     """A Prometheus that has scraped the candidate for as long as it says, whatever the clock says."""
 
     covered = 0.0
+    served: float | None = None
 
     async def read(self, release, windows, baseline, candidate):
         evidence = await super().read(release, windows, baseline, candidate)
-        return (*evidence[:-1], replace(evidence[-1], covered=self.covered))
+        return (*evidence[:-1], replace(evidence[-1], covered=self.covered, served=self.served))
 
 
 async def look(lab: Lab, *jumps: Jump) -> str:
     """Reconcile once at the time as it is, and return the stage."""
     await reconcile("fraud", "radar", lab.world, lab.now, jumps)
     return lab.kube.status["stage"]
+
+
+async def entered(lab: Lab, stage: str) -> None:
+    """Run until *stage* has begun: its route has been found in place."""
+    await lab.run(until=stage)
+    assert await look(lab) == stage
 
 
 async def set_clock(lab: Lab, by: timedelta) -> Jump:
@@ -41,7 +48,7 @@ async def test_a_jump_in_a_stage_bakes_nothing(by):
     """Two hours at once are not the ten minutes that users were to be watched for."""
     lab = await a_lab()
     release(lab, "2")
-    await lab.run(until="canary-10")
+    await entered(lab, "canary-10")
     lab.now += 2 * MINUTE
     jump = await set_clock(lab, by)
     lab.now += MINUTE
@@ -55,13 +62,13 @@ async def test_a_jump_that_nobody_noticed_bakes_nothing():
     """The operator was restarted meanwhile: Prometheus' samples tell how long the candidate was looked at."""
     lab = await a_lab()
     release(lab, "2")
-    await lab.run(until="canary-10")
+    await entered(lab, "canary-10")
     lab.metrics = Scraped(lab.kube)
     lab.now += timedelta(hours=2)
     lab.metrics.covered = 60.0
     assert await look(lab) == "canary-10"
     (baking,) = (it["message"] for it in lab.kube.status["conditions"] if it["type"] == "Reconciling")
-    assert "7141 s of it have no samples and do not count" in baking
+    assert "7140 s of it have no samples and do not count" in baking
     lab.metrics.covered = 600.0
     assert await look(lab) == "canary-50"
 
@@ -70,11 +77,38 @@ async def test_time_without_samples_is_no_time_of_a_bake():
     """Prometheus was down for most of the stage: what it has not seen proves nothing."""
     lab = await a_lab()
     release(lab, "2")
-    await lab.run(until="shadow")
+    await entered(lab, "shadow")
     lab.metrics = Scraped(lab.kube)
     lab.metrics.covered = 120.0
     lab.now += 30 * MINUTE
     assert await look(lab) == "shadow"
+
+
+async def test_silence_is_no_time_of_a_bake():
+    """The Gateway was down for most of the stage: pods that nobody asks have proved nothing, and it says so."""
+    lab = await a_lab()
+    release(lab, "2")
+    await entered(lab, "canary-10")
+    lab.metrics = Scraped(lab.kube)
+    lab.now += 30 * MINUTE
+    lab.metrics.covered, lab.metrics.served = 1799.0, 240.0
+    assert await look(lab) == "canary-10"
+    (baking,) = (it["message"] for it in lab.kube.status["conditions"] if it["type"] == "Reconciling")
+    assert "no request reached the candidate for 1559 s of it: they do not count" in baking
+    lab.metrics.served = 600.0
+    assert await look(lab) == "canary-50"
+
+
+async def test_a_candidate_that_nobody_asks_is_never_baked():
+    """What earlier stages and a minute of this one have proved is a pass, and no bake."""
+    lab = await a_lab()
+    release(lab, "2")
+    await entered(lab, "canary-10")
+    lab.metrics = Scraped(lab.kube)
+    for _ in range(10):
+        lab.now += timedelta(hours=1)
+        lab.metrics.covered, lab.metrics.served = lab.metrics.covered + 3600, 60.0
+        assert await look(lab) == "canary-10"
 
 
 @pytest.mark.parametrize("by", JUMPS, ids=str)
@@ -97,7 +131,7 @@ async def test_a_jump_passes_no_deadline(trouble):
     """Neither the silence of Prometheus nor an inconclusive gate lasts longer for it."""
     lab = await a_lab(analysis={"interval": "1m", "onInconclusive": "Rollback", "onNoMetrics": "Rollback"})
     release(lab, "2")
-    await lab.run(until="shadow")
+    await entered(lab, "shadow")
     if trouble == "no metrics":
         lab.metrics.outage = NO_METRICS
     else:
@@ -114,7 +148,7 @@ async def test_a_breach_is_heard_after_a_jump():
     """Time is one thing, harm is another."""
     lab = await a_lab()
     release(lab, "2")
-    await lab.run(until="canary-10")
+    await entered(lab, "canary-10")
     lab.now += MINUTE
     lab.metrics.rates["2"] = 0.4
     jump = await set_clock(lab, timedelta(hours=2))

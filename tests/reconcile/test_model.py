@@ -46,4 +46,5 @@ def test_nothing_is_lost(capsys: pytest.CaptureFixture[str]):
             print(f"\n{TALLY}\n  in {time.process_time() - began:.0f} s of one core")
     assert TALLY.reconciles > 20 * (RUNS or CI_RUNS), "most runs end before they have begun"
     wanted = {"Advance", "Complete", "Start", "Prepare", "Cancel", "RollBack ContractBreached", "died"}
+    wanted |= {"Hold AwaitingApproval", "RollBack Requested", "Approved", "RetryRequested", "PromotionRequested"}
     assert wanted <= set(TALLY.happened), "what never happens is not tested"

@@ -2,7 +2,7 @@
 
 import itertools
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -390,7 +390,8 @@ async def test_dying_after_any_write_changes_nothing(kind: str):
     """
     Wherever the operator dies, the next one ends with the same cluster; no stage is skipped, none repeated.
 
-    Dying before a write is the same as dying after the one before it: the operator remembers nothing.
+    Dying before a write is the same as dying after the one before it: the operator remembers nothing. Every event is
+    told, and once: what was to be told is recorded with the status that it tells of.
     """
     calm = await _journey(a_fresh_cluster(), kind)
     want, stages = _whole_cluster(calm), _stages_entered(calm)
@@ -400,6 +401,41 @@ async def test_dying_after_any_write_changes_nothing(kind: str):
         assert lab.kube.crash_at is None, "the crash happened"
         assert _whole_cluster(lab) == want, calm.kube.writes[index]
         assert _stages_entered(lab) == stages, calm.kube.writes[index]
+        assert _reasons(lab) == _reasons(calm), calm.kube.writes[index]
+
+
+async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_the_stage():
+    """
+    The operator died after it had recorded the canary: until the next one wrote the route, the candidate got copies.
+
+    Five minutes of copies are more requests than the canary gets in an hour, and say nothing of what users get.
+    """
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="shadow")
+    while lab.kube.status["stage"] == "shadow":
+        lab.kube.down = {"route"}
+        with suppress(Unreachable):
+            await lab.tick()
+    assert lab.kube.weights == {ONE: 100}
+    lab.now += timedelta(minutes=20)
+    lab.kube.down = set()
+    await lab.run(ticks=3)
+    assert lab.kube.status["stage"] == "canary-10", "its bake has begun with its route"
+    began = lab.now
+    await lab.run(until="canary-50")
+    (record,) = (it for it in lab.kube.status["candidate"]["stages"] if it["name"] == "canary-10")
+    started = datetime.fromisoformat(record["startTime"])
+    assert abs(started - began) < timedelta(minutes=2)
+    assert datetime.fromisoformat(record["endTime"]) - started >= timedelta(minutes=10)
+    assert {start for windows in lab.metrics.asked[-5:] for name, start, _ in windows if name == "canary-10"} == {
+        started
+    }
+
+
+def _reasons(lab: Lab) -> list[str]:
+    """Return what was told, in order; messages hold numbers, which depend on the moment."""
+    return [reason for reason, _ in lab.kube.events]
 
 
 def _stages_entered(lab: Lab) -> list[str]:

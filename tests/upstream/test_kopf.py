@@ -21,6 +21,8 @@ from tests.apiserver import Cluster
 from tests.builders import a_body
 from tests.upstream.conftest import Server, answer, kopf_running, until
 
+pytestmark = pytest.mark.slow
+
 RELEASES = ("modelrelease.dev", "v1alpha1", "modelreleases")
 LIST = "/apis/modelrelease.dev/v1alpha1/modelreleases"
 

@@ -15,6 +15,8 @@ from prometheus_api_client import PrometheusConnect
 
 from tests.upstream.conftest import Server, answer, until
 
+pytestmark = pytest.mark.slow
+
 
 def _says(body, **how):
     return lambda request, path, query: answer(request, body, **how)

@@ -21,6 +21,7 @@ remembered as two fingerprints in memory; after a restart everything is applied 
 import asyncio
 import hashlib
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -51,6 +52,7 @@ from modelrelease.core.observation import Workload
 FIELD_MANAGER: Final = "modelrelease"
 REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
 EVENT_MESSAGE_BYTES: Final = 1024
+EVENTS_REMEMBERED: Final = 64
 LABEL_CHARACTERS: Final = 63
 
 REQUEST_SECONDS: Final = 15.0
@@ -90,6 +92,10 @@ class Announced(Protocol):
     @property
     def message(self) -> str:
         """A sentence for people."""
+
+    @property
+    def time(self) -> datetime | None:
+        """When the transition that it tells of was recorded; None when it tells of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +192,18 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """What this process knows of one release's objects, by (kind, name)."""
+    """
+    What this process knows of one release's objects, by (kind, name).
+
+    Attributes:
+        seen: Live objects.
+        applied: What was applied to each.
+        events: Names of the latest Events that are known to exist, oldest first.
+    """
 
     seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
     applied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # digest of manifest, fingerprint
+    events: deque[str] = field(default_factory=lambda: deque(maxlen=EVENTS_REMEMBERED))
 
 
 async def connect() -> ApiClient:
@@ -522,23 +536,37 @@ class KubeCluster:
             return
 
     async def emit(self, body: Object, announcement: Announced) -> None:
-        """Write an Event about the release *body*; a failure is logged and counted, never raised."""
+        """
+        Write an Event about the release *body*, unless it is known to exist.
+
+        A failure is logged and counted, never raised: what is told of a transition is tried again by the next tick.
+        """
+        if self.emitted(body, announcement):
+            return
         meta = body["metadata"]
         try:
             await self._call("POST", _EVENT.path(meta["namespace"]), body=self._event(body, announcement))
         except Conflict:
-            return  # the name is a digest of what is said: it has been said
+            pass  # the name is a digest of what is said: it has been said
         except AdapterError as error:
             self._event_failed()
             _log.warning("event not written", release=_full_name(meta), reason=announcement.reason, error=str(error))
+            return
+        if memory := self._memory.get((meta["namespace"], meta["name"])):
+            memory.events.append(_event_name(meta, announcement))
+
+    def emitted(self, body: Object, announcement: Announced) -> bool:
+        """Return whether this process knows that the Event exists: it has written it, or was told so."""
+        meta = body["metadata"]
+        memory = self._memory.get((meta["namespace"], meta["name"]))
+        return memory is not None and _event_name(meta, announcement) in memory.events
 
     def _event(self, body: Object, announcement: Announced) -> Object:
         meta = body["metadata"]
-        said = [meta["uid"], meta["resourceVersion"], announcement.reason, announcement.message]
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{meta['name'][:230]}.{_digest(said)[:16]}", "namespace": meta["namespace"]},
+            "metadata": {"name": _event_name(meta, announcement), "namespace": meta["namespace"]},
             "eventTime": self._clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "type": announcement.type,
             "reason": announcement.reason,
@@ -763,6 +791,13 @@ def _merge_patch(old: Object, new: Object) -> Object:
         elif key not in old or value != before:
             patch[key] = value
     return patch
+
+
+def _event_name(meta: Object, announcement: Announced) -> str:
+    """Return a name that tells what is said and of which moment: an Event that exists is not written twice."""
+    moment = announcement.time.isoformat() if announcement.time else meta["resourceVersion"]
+    said = [meta["uid"], moment, announcement.reason, announcement.message]
+    return f"{meta['name'][:230]}.{_digest(said)[:16]}"
 
 
 def _cut(message: str) -> str:

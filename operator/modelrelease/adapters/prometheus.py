@@ -31,7 +31,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from modelrelease.api.parse import Release
-from modelrelease.core.answers import Bucket, Sample, Vector, covered_seconds, same_samples, stage_counts, stale
+from modelrelease.core.answers import Bucket, Sample, Vector, observed, same_samples, stage_counts, stale
 from modelrelease.core.bins import aligned
 from modelrelease.core.counts import Evidence, MetricsUnavailable, Noise, StageCounts
 from modelrelease.core.noise import (
@@ -200,7 +200,7 @@ class PrometheusReader:
             evidence.append(understood[0])
             bad += understood[1]
         if asked:
-            evidence[-1] = replace(evidence[-1], covered=covered_seconds(asked[-1], answers))
+            evidence[-1] = observed(asked[-1], evidence[-1], answers)
         return _Reading(tuple(asked), tuple(evidence), bad)
 
     def _kept(self, reading: "_Reading", noise: "_FoundNoise | None" = None) -> Evidence:

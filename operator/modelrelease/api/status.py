@@ -144,7 +144,10 @@ class GateStatus(StatusModel):
     message: str = ""
     worst: str = Field(default="", description="The worst slice in one line.")
     contract: str | None = Field(default=None, description="Digest of the contract that it was judged by.")
-    eta: str | None = Field(default=None, description="How much longer it takes at the present rates and traffic.")
+    eta: str | None = Field(
+        default=None,
+        description="How much longer an undecided gate takes at the present rates; absent when waiting is no help.",
+    )
     evaluated_at: Time
     clauses: list[ClauseStatus] = Field(default_factory=list)
 
@@ -214,6 +217,15 @@ class Followed(StatusModel):
     automation_earned: bool = Field(default=False, description="Whether in_a_row reached approval.automateAfter.")
 
 
+class Announced(StatusModel):
+    """What is told of a transition as an Event."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    time: Time = Field(description="When the transition was recorded.")
+
+
 class HistoryEntry(StatusModel):
     """A rollout that ended."""
 
@@ -255,6 +267,12 @@ class ReleaseStatus(StatusModel):
     metrics_missing_since: Time | None = Field(default=None, description="Since when Prometheus cannot be read.")
     rejected: list[Rejected] = Field(default_factory=list, max_length=10)
     history: list[HistoryEntry] = Field(default_factory=list, max_length=50)
+    announcements: list[Announced] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Events of the last transition. They are recorded with it, so that one is never lost: an operator "
+        "that starts writes those that are missing.",
+    )
     conditions: list[Condition] = Field(default_factory=list, json_schema_extra=BY_TYPE)
 
     def condition(self, type_: str) -> Condition | None:

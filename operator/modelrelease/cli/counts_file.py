@@ -26,6 +26,7 @@ from modelrelease.api.release import Stage
 from modelrelease.cli.bucket_rows import Histogram, bin_counts, bound_of, common_bounds, problems_of
 from modelrelease.cli.problems import BadInput, RowProblem
 from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, Slice, SliceCounts, StageCounts
+from modelrelease.core.hypotheses import LARGEST_COUNT
 
 COLUMNS: Final = ("stage", "metric", "arm", "slice", "events", "of")
 OPTIONAL: Final = ("le", "seconds")
@@ -134,7 +135,10 @@ class _Row:
 def _add(row: _Row, contract: Contract, kind_of: Callable[[str], Kind], found: dict[str, _StageRows]) -> Iterator[str]:
     """Add one row to *found*, or yield what is wrong with it."""
     if len(row.cells) != len(row.header):
-        yield f"{row.line}: {len(row.cells)} cells; as many as the header's {len(row.header)} columns are needed"
+        needed = f"as many as the header's {len(row.header)} columns are needed"
+        split = len(row.cells) > len(row.header) and any("=" in cell for cell in row.cells)
+        quotes = '; a slice of two labels needs quotes: "country=FR,channel=web"' if split else ""
+        yield f"{row.line}: {len(row.cells)} cells; {needed}{quotes}"
         return
     try:
         _add_row(row, contract, kind_of, found)
@@ -221,8 +225,10 @@ def _number(column: str, text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not (math.isfinite(number) and number >= 0):
+    if not (math.isfinite(number) and number >= 0) or "_" in text:
         raise RowProblem(column, f"{text!r} is not a count; a number of 0 or more is allowed")
+    if number > LARGEST_COUNT:
+        raise RowProblem(column, f"{text} is more than can be counted one by one, {LARGEST_COUNT:.0f}")
     return number
 
 

@@ -240,7 +240,7 @@ def _answers(sight: Sight) -> Iterator[str]:
 
 
 def _has_gaps(sight: Sight) -> bool:
-    """Return whether the stage bakes longer than its start tells: time without samples does not count."""
+    """Return whether the stage bakes longer than its start tells: time without samples or requests does not count."""
     return sight.reason == Reason.BAKING and "do not count" in sight.message
 
 
@@ -461,7 +461,7 @@ def _waits_for(sight: Sight) -> str:
         case Reason.NOT_ACCEPTED:
             return "the Gateway has accepted the route"
         case Reason.BAKING:
-            return "it has baked; time without samples does not count"
+            return "it has baked; time without samples or requests does not count"
         case _:
             return "the gate passes"
 

@@ -2,10 +2,13 @@
 What is worth an event: the differences between two statuses, and nothing else.
 
 An event is a transition that somebody at 3 AM wants to find in ``kubectl describe``: what moved, why, with the numbers.
+What is to be told of a transition is recorded in the very status that it leads to, and told afterwards. So an operator
+that dies in between loses nothing: the next one reads what was to be told, and tells what is missing.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from modelrelease.api.decision import Verb
@@ -14,6 +17,7 @@ from modelrelease.api.status import (
     COMPLETED,
     PENDING,
     ROLLED_BACK,
+    Announced,
     Condition,
     DecisionRecord,
     ReleaseStatus,
@@ -22,14 +26,57 @@ from modelrelease.api.status import (
 from modelrelease.core.rulings import known_decisions
 from modelrelease.core.verdict import Finding, GateVerdict
 
+MESSAGE_KEPT: Final = 1024
+"""Characters of a message that are recorded; the API server takes as many of an Event."""
+
+TOLD_WITHIN: Final = timedelta(minutes=10)
+"""How long what was missed is worth telling; by then the API server still has every Event that was written."""
+
+ANNOUNCEMENTS_KEPT: Final = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """An event: its type, its specific reason, and a message for people."""
+    """
+    An event: its type, its specific reason, and a message for people.
+
+    Attributes:
+        time: When the transition that it tells of was recorded; None when it tells of none.
+    """
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    time: datetime | None = None
+
+
+def recorded(
+    before: ReleaseStatus,
+    after: ReleaseStatus,
+    now: datetime,
+    finding: Finding | None = None,
+    missing: Iterable[Announcement] = (),
+) -> ReleaseStatus:
+    """
+    Return *after* with what is to be told of going there, and with what is *missing* of an earlier transition.
+
+    When nothing is to be told it is *after* itself: no status is written for the sake of events.
+    """
+    told = announce(before, after, finding)
+    if not told:
+        return after
+    entries = [*missing, *(replace(it, time=now, message=it.message[:MESSAGE_KEPT]) for it in told)]
+    kept = [
+        Announced(type=it.type, reason=it.reason, message=it.message, time=it.time or now)
+        for it in entries[-ANNOUNCEMENTS_KEPT:]
+    ]
+    return after.model_copy(update={"announcements": kept})
+
+
+def to_tell(status: ReleaseStatus, now: datetime) -> list[Announcement]:
+    """Return what *status* wants to be told and is still worth it, whoever has told it meanwhile."""
+    fresh = (it for it in status.announcements if now - it.time < TOLD_WITHIN)
+    return [Announcement(it.type, it.reason, it.message, it.time) for it in fresh]
 
 
 _STARTED: Final = {"shadow": "ShadowStarted", "canary": "CanaryStarted", "full": "WatchStarted"}
@@ -72,8 +119,9 @@ def _automation(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announc
     earned = {entry.stage for entry in before.followed if entry.automation_earned}
     for entry in after.followed:
         if entry.automation_earned and entry.stage not in earned:
-            row = "1 suggestion was followed" if entry.in_a_row == 1 else f"{entry.in_a_row} suggestions were followed"
-            message = f"stage {entry.stage}: {row} in a row; it can be automated"
+            row = entry.in_a_row
+            followed = "1 suggestion was followed" if row == 1 else f"{row} suggestions were followed in a row"
+            message = f"stage {entry.stage}: {followed}; it can be automated"
             yield Announcement("Normal", "AutomationEarned", message)
         if entry.stage in earned and not entry.automation_earned:
             message = f"stage {entry.stage}: a suggestion was overruled; the count begins anew"

@@ -16,7 +16,7 @@ only when it is seen to have traffic by another metric, or when events did happe
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -113,11 +113,13 @@ def _moments(vector: Vector) -> set[tuple[frozenset[tuple[str, str]], float]]:
     return {(frozenset(sample.labels.items()), sample.value) for sample in vector}
 
 
-def covered_seconds(asked: StageQueries, answers: Answers) -> float | None:
-    """Return the seconds of the window in which the candidate was scraped; None when that was not asked."""
-    if asked.coverage is None:
-        return None
-    return asked.step * sum(sample.value for sample in answers[asked.coverage])
+def observed(asked: StageQueries, counts: StageCounts, answers: Answers) -> StageCounts:
+    """Return *counts* with how much of the window the candidate was scraped in, and had requests; None if not asked."""
+    covered, served = (
+        asked.step * sum(sample.value for sample in answers[query]) if query else None
+        for query in (asked.coverage, asked.service)
+    )
+    return replace(counts, covered=covered, served=served)
 
 
 def stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int] | MetricsUnavailable:

@@ -13,7 +13,7 @@ import numpy as np
 from modelrelease.api.contract import Clause, Contract
 from modelrelease.core.coarseness import too_coarse
 from modelrelease.core.counts import FloatArray
-from modelrelease.core.evidence import Arms, BoolArray, Engine
+from modelrelease.core.evidence import Arms, BoolArray, Engine, log_sum
 from modelrelease.core.histograms import quantiles, stability
 from modelrelease.core.hypotheses import Hypotheses
 from modelrelease.core.question import Question, exclusion, harm
@@ -91,7 +91,7 @@ class Assessment:
     @property
     def log_mean(self) -> float:
         """Log of the weighted mean of the clause's e-values, as part of its family's mean."""
-        return float(np.logaddexp.reduce(np.log(self.weight) + self.log_e))
+        return float(log_sum(np.log(self.weight) + self.log_e))
 
 
 def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, budget: float) -> Assessment:
@@ -205,12 +205,18 @@ def thin_slices(clause: Clause, hyp: Hypotheses) -> BoolArray:
 
 
 def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
-    """Return whether *arms* have a small share of all traffic, whose counts come first in *all_arms*."""
+    """
+    Return whether *arms* have a small share of all traffic, whose counts come first in *all_arms*.
+
+    In a comparison that is a small share of both arms: what only the candidate sees is no trifle.
+    """
     if not clause.needs_baseline:
         return np.asarray(arms.of < THIN_SHARE * all_arms.of[0])
     if arms.base_events.ndim > 1:
-        return np.asarray(arms.base_of < THIN_SHARE * all_arms.base_of[0])
-    return np.asarray(arms.base_events < THIN_SHARE * all_arms.base_events[0])
+        base, candidate = (arms.base_of, all_arms.base_of), (arms.of, all_arms.of)
+    else:
+        base, candidate = (arms.base_events, all_arms.base_events), (arms.events, all_arms.events)
+    return np.asarray((base[0] < THIN_SHARE * base[1][0]) & (candidate[0] < THIN_SHARE * candidate[1][0]))
 
 
 def slice_weights(traffic: FloatArray) -> FloatArray:
@@ -239,7 +245,7 @@ def log_harm(question: Question, stages: Sequence[Arms], budget: float) -> Float
     if not question.sides:
         return np.zeros(stages[-1].of.shape)
     sides = [question.evidence(stages, side.bound, side.sign, budget) for side in question.sides]
-    return sides[0] if len(sides) == 1 else np.logaddexp(sides[0], sides[1]) - np.log(2)
+    return sides[0] if len(sides) == 1 else log_sum(np.stack(sides)) - np.log(2)
 
 
 def excludes(question: Question | None, current: Arms) -> BoolArray:

@@ -91,6 +91,8 @@ class StageCounts:
         noise: What the baseline tells of the noise; None when it was not asked. Known of the current stage only.
         covered: Seconds of the window in which the candidate was scraped, by Prometheus' own samples; None when nobody
             knows. Known of the current stage only.
+        served: Seconds of them in which requests reached it, a short silence between two requests included; None
+            likewise.
     """
 
     stage: str
@@ -101,6 +103,7 @@ class StageCounts:
     percent: int | None = None
     noise: "Noise | None" = None
     covered: float | None = None
+    served: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from modelrelease.api.status import (
     RevisionStatus,
     StageRecord,
 )
-from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.counts import MetricsUnavailable, StageCounts
 from modelrelease.core.elapsed import Jump, elapsed
 from modelrelease.core.observation import Observation
 from modelrelease.core.verdict import Finding, GateVerdict
@@ -51,7 +51,7 @@ NO_PODS_GRACE: Final = timedelta(seconds=15)
 
 
 GAP_TOLD: Final = timedelta(minutes=1)
-"""Time of a stage without samples from which on it is worth a word."""
+"""Time of a stage without samples, or without requests, from which on it is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +189,11 @@ class Situation:
     @property
     def approvals(self) -> tuple[DecisionRecord, ...]:
         """The approvals of the open stage: given since it was opened, or ahead of it under the same contract."""
-        trial, record = self.trial, self.record
-        if trial is None or record is None:
+        trial, record, since = self.trial, self.record, self.status.stage_start_time
+        if trial is None or record is None or since is None:
             return ()
-        return tuple(
-            it
-            for it in decided(self.status, Verb.APPROVE, trial)
-            if it.stage == record.name and (it.time >= record.start_time or self._is_ahead(it))
-        )
+        given = decided(self.status, Verb.APPROVE, trial)
+        return tuple(it for it in given if it.stage == record.name and (it.time >= since or self._is_ahead(it)))
 
     def approved_ahead(self, stage: Stage) -> bool:
         """Return whether a person approved *stage* before it was opened, and the contract is still the same."""
@@ -240,21 +237,48 @@ class Situation:
         return elapsed(moment, self.now, self.jumps) if moment else timedelta(0)
 
     @property
+    def begins(self) -> bool:
+        """
+        Whether the route of the open stage is found in place for the first time since the stage was recorded.
+
+        Until then requests were shared as an earlier stage asked, for as long as it takes to replace an operator that
+        died before it wrote the route: what was counted meanwhile is that stage's evidence, not this one's.
+        """
+        route, told = self.seen.route, self.status.condition("TrafficInSync")
+        if self.record is None or told is None or told.status == "True" or route is None:
+            return False
+        since_then = told.last_transition_time <= self.record.start_time < self.now
+        return since_then and route.in_sync and route.accepted is True
+
+    @property
     def open_for(self) -> timedelta:
         """Time since the open stage began."""
         return self.since(self.record.start_time if self.record else None)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the gate of the open stage passes."""
+        return isinstance(self.finding, GateVerdict) and self.finding.outcome is Outcome.PASS
 
     @property
     def observed(self) -> timedelta:
         """
         Time of the open stage of which there is evidence.
 
-        It is what Prometheus has samples of: neither a clock that jumps nor an hour without scrapes bakes anything.
-        Where nobody knows, it is the time that has passed.
+        It is what Prometheus has samples of, and the candidate requests: neither a clock that jumps nor an hour without
+        scrapes or users bakes anything. Where nobody knows, it is the time that has passed.
         """
-        counted = self.seen.evidence[-1:] if isinstance(self.seen.evidence, tuple) else ()
-        covered = [timedelta(seconds=it.covered) for it in counted if it.covered is not None]
-        return min([self.open_for, *covered])
+        return min(self.scraped, self._counted(lambda it: it.served))
+
+    @property
+    def scraped(self) -> timedelta:
+        """Time of the open stage of which Prometheus has samples of the candidate."""
+        return self._counted(lambda it: it.covered)
+
+    def _counted(self, seconds: Callable[[StageCounts], float | None]) -> timedelta:
+        counts = self.seen.evidence[-1] if isinstance(self.seen.evidence, tuple) and self.seen.evidence else None
+        told = seconds(counts) if counts else None
+        return self.open_for if told is None else min(self.open_for, timedelta(seconds=told))
 
 
 def under_another_contract(record: StageRecord, release: Release) -> bool:
@@ -498,6 +522,8 @@ def _route_refused(it: Situation) -> Decision | None:
 
 def _route_not_in_place(it: Situation) -> Decision | None:
     route = it.seen.route
+    if it.begins:
+        return Hold(Reason.BAKING, f"the route is as stage {it.status.stage} asks for: its evidence and its bake begin")
     if route is not None and route.in_sync and route.accepted:
         return None
     what = route.message if route else "the route does not exist yet"
@@ -529,13 +555,23 @@ def _baking(it: Situation, lived: timedelta | None = None, because: str = "the g
     """Hold until the stage has *lived* for its bake; by default, what counts is the time of which there is evidence."""
     if it.stage is None or it.record is None:
         return None
-    lived = it.observed if lived is None else lived
+    doubt = _doubt(it) if lived is None else ""
+    if lived is None:
+        # Who goes on without a verdict, as the spec or a person says, does not need users to prove anything either.
+        lived = it.observed if it.passes else it.scraped
     left = it.stage.bake_time - lived
     if left <= timedelta(0):
         return None
-    gap = it.open_for - lived
-    doubt = f"; {gap.total_seconds():.0f} s of it have no samples and do not count" if gap > GAP_TOLD else ""
     return Hold(Reason.BAKING, f"stage {it.stage.name}: {because}; it bakes until {_at(it, left)}{doubt}")
+
+
+def _doubt(it: Situation) -> str:
+    """Return how much of the open stage counts for nothing, and why."""
+    unseen, unasked = it.open_for - it.scraped, it.scraped - it.observed
+    gap = f"; {unseen.total_seconds():.0f} s of it have no samples and do not count" if unseen > GAP_TOLD else ""
+    if unasked <= GAP_TOLD:
+        return gap
+    return f"{gap}; no request reached the candidate for {unasked.total_seconds():.0f} s of it: they do not count"
 
 
 def _at(it: Situation, left: timedelta) -> str:

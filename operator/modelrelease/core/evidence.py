@@ -130,19 +130,18 @@ def log_evidence(
         bet: Where to bet.
         level: Chance of error for which the normal mixture is tuned; the grids do not need it.
     """
-    n = stages[0].of.size
-    bounds = np.broadcast_to(np.asarray(bound, dtype=float), n)
-    # Piece by piece, so that what the grids need stays in the processor's cache.
-    pieces = [slice(start, start + _PIECE) for start in range(0, max(n, 1), _PIECE)]
-    return np.concatenate(
-        [
-            _log_evidence(engine, [arms.take(piece) for arms in stages], bounds[piece], sign, bet, level)
-            for piece in pieces
-        ]
-    )
+    bounds = np.asarray(bound, dtype=float)
+
+    def of_piece(piece: slice) -> FloatArray:
+        its_bounds = bounds[piece] if bounds.ndim else bounds
+        return _log_evidence(engine, [arms.take(piece) for arms in stages], its_bounds, sign, bet, level)
+
+    # Piece by piece, so that what is computed on the way stays in the processor's cache.
+    starts = range(0, max(stages[0].of.size, 1), _PIECE)
+    return np.concatenate([of_piece(slice(start, start + _PIECE)) for start in starts])
 
 
-_PIECE: Final = 4096
+_PIECE: Final = 8192
 
 
 def _log_evidence(
@@ -153,7 +152,8 @@ def _log_evidence(
             factors = np.array(bet.multipliers) ** sign
             return mixture(_sum([conditional_grid(arms, bound, factors) for arms in stages]))
         case Engine.LIMIT:
-            return limit_evidence([(arms.events, arms.of) for arms in stages], bound, sign, bet)
+            bounds = np.broadcast_to(bound, stages[0].of.shape)
+            return limit_evidence([(arms.events, arms.of) for arms in stages], bounds, sign, bet)
         case Engine.FREQUENCY:
             return _frequency(stages, bound, sign, bet)
         case Engine.RATIO:
@@ -178,6 +178,12 @@ def mixture(log_likelihoods: FloatArray) -> FloatArray:
     np.subtract(log_likelihoods, top, out=shares, casting="same_kind")
     np.exp(shares, out=shares)
     return np.asarray(top + np.log(shares.mean(axis=0, dtype=np.float64)))
+
+
+def log_sum(logarithms: FloatArray) -> FloatArray:
+    """Return the log of the sum along the first axis, ``(k, ...) -> (...)``; several times as fast as logaddexp."""
+    top = logarithms.max(axis=0)
+    return np.asarray(top + np.log(np.exp(logarithms - top).sum(axis=0)))
 
 
 def _sum(stages: Sequence[FloatArray]) -> FloatArray:
@@ -306,10 +312,20 @@ def normal_mixture(score: FloatArray, information: FloatArray, rho: float) -> Fl
 
     Source: Howard and others 2021, proposition 6; tested against confseq's constants.
     """
-    from scipy.special import log_ndtr
-
     total = information + rho
-    return np.asarray(0.5 * np.log(4 * rho / total) + score**2 / (2 * total) + log_ndtr(score / np.sqrt(total)))
+    z = score / np.sqrt(total)
+    return np.asarray(0.5 * (np.log(4 * rho / total) + z * z) + _log_normal(z))
+
+
+def _log_normal(z: FloatArray) -> FloatArray:
+    """Return the log of the normal distribution function; scipy's own logarithm takes half as long again."""
+    from scipy.special import log_ndtr, ndtr
+
+    far = z < -30
+    result = np.log(ndtr(np.maximum(z, -30.0)))
+    if far.any():
+        result[far] = log_ndtr(z[far])
+    return np.asarray(result)
 
 
 def signed_root_ratio(arms: Arms, ratio: float | FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -322,7 +338,7 @@ def signed_root_ratio(arms: Arms, ratio: float | FloatArray) -> tuple[FloatArray
     counts, seen = _both(arms)
     base = ratio_mle(counts, ratio)
     rate = ratio * base
-    variance = _share((1 - rate), counts.of * rate) + _share((1 - base), counts.base_of * base)
+    variance = (1 - rate) / np.maximum(counts.of * rate, _TINY) + (1 - base) / np.maximum(counts.base_of * base, _TINY)
     return _signed_root(counts, rate, base, variance, seen & (base > 0) & (variance > 0))
 
 
@@ -369,6 +385,8 @@ def difference_mle(arms: Arms, difference: float | FloatArray) -> FloatArray:
 def _both(arms: Arms) -> tuple[Arms, BoolArray]:
     """Return the counts with a harmless 1 where an arm saw nothing, and where both saw something."""
     seen = (arms.of > 0) & (arms.base_of > 0)
+    if seen.all():
+        return arms, seen
     return Arms(
         np.where(seen, arms.events, 0.0),
         np.where(seen, arms.of, 1.0),
@@ -380,23 +398,21 @@ def _both(arms: Arms) -> tuple[Arms, BoolArray]:
 def _signed_root(
     arms: Arms, rate: FloatArray, base: FloatArray, variance: FloatArray, usable: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
-    gain = _log_likelihood_gain(arms.events, arms.of, rate) + _log_likelihood_gain(arms.base_events, arms.base_of, base)
-    direction = np.sign(arms.events / arms.of - rate - (arms.base_events / arms.base_of - base))
-    information = np.where(usable, 1 / np.where(usable, variance, 1.0), 0.0)
-    return np.where(usable, direction * np.sqrt(2 * np.maximum(gain, 0.0) * information), 0.0), information
+    observed, base_observed = arms.events / arms.of, arms.base_events / arms.base_of
+    gain = _log_likelihood_gain(arms.events, arms.of, observed, rate)
+    gain += _log_likelihood_gain(arms.base_events, arms.base_of, base_observed, base)
+    # An estimate of unknown variance informs of nothing, and so has no score.
+    information = 1 / np.where(usable, variance, np.inf)
+    direction = np.sign(observed - rate - (base_observed - base))
+    return direction * np.sqrt(2 * np.maximum(gain, 0.0) * information), information
 
 
-def _log_likelihood_gain(events: FloatArray, of: FloatArray, rate: FloatArray) -> FloatArray:
-    """Return how much likelier the observed rate is than *rate*, as a logarithm."""
-    return _times_log_ratio(events, events / of, rate) + _times_log_ratio(of - events, 1 - events / of, 1 - rate)
+_TINY: Final = 1e-300
+"""Stands for 0 where it is divided by, or where a logarithm of it is taken 0 times."""
 
 
-def _times_log_ratio(count: FloatArray, observed: FloatArray, assumed: FloatArray) -> FloatArray:
-    some = count > 0
-    return np.where(
-        some, count * np.log(np.where(some, observed, 1.0) / np.where(some, np.maximum(assumed, 1e-300), 1.0)), 0.0
-    )
-
-
-def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
-    return part / np.where(whole > 0, whole, np.inf)
+def _log_likelihood_gain(events: FloatArray, of: FloatArray, observed: FloatArray, rate: FloatArray) -> FloatArray:
+    """Return how much likelier the *observed* rate is than *rate*, as a logarithm."""
+    hits = np.maximum(observed, _TINY) / np.maximum(rate, _TINY)
+    misses = np.maximum(1 - observed, _TINY) / np.maximum(1 - rate, _TINY)
+    return np.asarray(events * np.log(hits, out=hits) + (of - events) * np.log(misses, out=misses))

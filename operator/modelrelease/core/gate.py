@@ -38,7 +38,10 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
         time_left=_time_left(release, evidence[-1]),
     )
     doubt = None if verdict.outcome is Outcome.BREACH else _not_arriving(release.contract, evidence[-1], trial)
-    return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=doubt[0], message=doubt[1]) if doubt else verdict
+    if doubt is None:
+        return verdict
+    # More of the same requests do not help, so nobody can tell how much longer it takes.
+    return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=doubt[0], message=doubt[1], eta=None)
 
 
 def _time_left(release: Release, counts: StageCounts) -> timedelta | None:

@@ -228,7 +228,7 @@ def stability(arms: Arms, buckets: Buckets) -> tuple[FloatArray, FloatArray, Boo
     usable = enough & (np.minimum(n1, n0) >= FEWEST_OBSERVATIONS) & (len(edges) > 1)
     q, p = ((part + _SMOOTHING) / (part + _SMOOTHING).sum(axis=1, keepdims=True) for part in (mine, theirs))
     log_ratio = np.log(q / p)
-    c1, c0 = np.where(n1 > 0, n1, 1.0), np.where(n0 > 0, n0, 1.0)
+    c1, c0 = np.where(usable, n1, 1.0), np.where(usable, n0, 1.0)
     bias = ((1 - q) * (1 + p / q)).sum(axis=1) / (2 * c1) + ((1 - p) * (1 + q / p)).sum(axis=1) / (2 * c0)
     variance = _variance(q, log_ratio + 1 - p / q) / c1 + _variance(p, -log_ratio + 1 - q / p) / c0
     return ((q - p) * log_ratio).sum(axis=1) - bias, variance, usable

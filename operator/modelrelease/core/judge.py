@@ -22,7 +22,7 @@ from modelrelease.api.contract import Clause, Contract, Metric, OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.assess import Assessment, assess, split
 from modelrelease.core.counts import FloatArray, Noise, StageCounts
-from modelrelease.core.evidence import Engine
+from modelrelease.core.evidence import Engine, log_sum
 from modelrelease.core.hypotheses import hypotheses
 from modelrelease.core.interval import interval
 from modelrelease.core.question import Question
@@ -153,14 +153,10 @@ def _broken(found: Sequence[Assessment], budget: float) -> frozenset[str]:
     for family in OnBreach:
         members = [it for it in found if action(it.clause) is family]
         alone = {it.clause.name for it in members if it.log_mean >= needed}
-        if not alone and members and _log_sum(np.array([it.log_mean for it in members])) >= needed:
+        if not alone and members and log_sum(np.array([it.log_mean for it in members])) >= needed:
             alone = {max(members, key=lambda it: it.log_mean).clause.name}
         broken |= alone
     return frozenset(broken)
-
-
-def _log_sum(values: FloatArray) -> float:
-    return float(np.logaddexp.reduce(values))
 
 
 def _gate_verdict(verdicts: tuple[ClauseVerdict, ...]) -> GateVerdict:
@@ -176,7 +172,7 @@ def _gate_verdict(verdicts: tuple[ClauseVerdict, ...]) -> GateVerdict:
         clauses=verdicts,
         blame=tuple(_blamed(worst, on_breach)),
         worst=worst_line(worst),
-        eta=latest(verdict.eta for verdict in binding if verdict.outcome is Outcome.INCONCLUSIVE),
+        eta=latest(verdict.eta for verdict in binding if verdict.outcome is outcome is Outcome.INCONCLUSIVE),
     )
 
 
@@ -327,7 +323,7 @@ def _slice_verdict(
         of=(float(total.base_of[index]), float(total.of[index])),
         log_e=float(it.log_e[index]),
         level=float(it.weight[index]) * budget,
-        eta=_eta(it, index) if outcome is Outcome.INCONCLUSIVE else None,
+        eta=_eta(it, index) if outcome is Outcome.INCONCLUSIVE and not noisy else None,
     )
 
 

@@ -27,6 +27,9 @@ from modelrelease.core.counts import OVERALL_DIMENSION
 REVISION: Final = "revision"
 BOUND: Final = "le"
 
+LEAST_SILENCE_SCRAPES: Final = 4
+"""Scrapes for which no request may come in the shortest of bakes."""
+
 _HALF: Final = "modelrelease_half"
 _HALVES: Final = ("first", "second")
 
@@ -151,6 +154,7 @@ class StageQueries:
         metrics: Questions by metric and dimension; none when the window is still empty.
         newest: Asks for the Unix time of every pod's newest sample; None when the window is empty, or nobody cares.
         coverage: Asks in how many steps of the window the candidate was scraped; None likewise.
+        service: Asks in how many of them requests had reached it a short while ago; None likewise.
         step: Length of such a step in seconds.
     """
 
@@ -164,13 +168,14 @@ class StageQueries:
     metrics: tuple[MetricQueries, ...]
     newest: Query | None
     coverage: Query | None = None
+    service: Query | None = None
     step: float = 0.0
 
     @property
     def queries(self) -> frozenset[Query]:
-        """The questions about counts and coverage, each once."""
+        """The questions about counts, coverage and service, each once."""
         counts = frozenset(query for it in self.metrics for query in it.queries)
-        return counts | {self.coverage} if self.coverage else counts
+        return counts | {it for it in (self.coverage, self.service) if it}
 
 
 def stage_queries(
@@ -194,6 +199,7 @@ def stage_queries(
     pairs = needed(contract, window.kind) if frame else ()
     metrics = {metric for metric, _ in pairs}
     asking = _Asking(contract, frame, matchers, REVISION, window) if frame else None
+    candidates = arms(release, candidate)
     return StageQueries(
         stage=window.name,
         kind=window.kind,
@@ -204,9 +210,24 @@ def stage_queries(
         columns=(baseline, candidate),
         metrics=asking.about(pairs) if asking else (),
         newest=asking.newest(metrics) if asking else None,
-        coverage=asking.coverage(metrics, arms(release, candidate), interval) if asking and interval else None,
+        coverage=asking.coverage(metrics, candidates, interval) if asking and interval else None,
+        service=(
+            asking.service(metrics, candidates, interval, longest_silence(release, window.name, interval))
+            if asking and interval
+            else None
+        ),
         step=frame.step / 1000 if frame else 0.0,
     )
+
+
+def longest_silence(release: Release, stage: str, interval: timedelta) -> timedelta:
+    """
+    Return how long no request may reach the candidate before time does not count for the bake of *stage* any more.
+
+    A quarter of the bake: users who are gone do not bake anything, and neither nights nor few users stop a long watch.
+    """
+    bakes = (it.bake_time for it in release.spec.plan_stages if it.name == stage)
+    return max(next(bakes, timedelta(0)) / 4, LEAST_SILENCE_SCRAPES * interval)
 
 
 def half_queries(
@@ -330,8 +351,40 @@ class _Asking:
         """
         counts = max(self.frame.step, round(2000 * interval.total_seconds()))
         pods = " or ".join(self.frame.last(it, counts) for it in witnesses(self.contract, metrics, candidate))
+        return self._steps(f"group({pods})")
+
+    def service(
+        self, metrics: Iterable[str], candidate: Sequence[Matcher], interval: timedelta, silence: timedelta
+    ) -> Query:
+        """
+        Return the question in how many steps of the window *candidate* had counted a request within *silence*.
+
+        With scrapes every *interval*: nobody has asked while every pod counts what it had counted *silence* before. A
+        pod that restarts, or was not scraped then, passes for one that was asked, for as long as a silence counts.
+        """
+        span, back = max(self.frame.step, round(2000 * interval.total_seconds())), round(silence.total_seconds()) * 1000
+        counting = [it for it in metrics if not self.contract.metric(it).rate]  # a rate does not know of requests
+        asked = []
+        for it in witnesses(self.contract, counting, candidate):
+            now, then = (self._observed(it, span, moment) for moment in (0, back))
+            asked += [f"({now} != {then})", f"({now} > 0 unless {then})"]
+        return self._steps(f"group({' or '.join(asked)})")
+
+    def _observed(self, witness: Selector, span: int, back: int) -> str:
+        """Return how many requests a series has counted, be it a counter or a native histogram."""
+        value = self.frame.last(witness, span, back)
+        return f"histogram_count({value})" if self._native(witness) else value
+
+    def _native(self, witness: Selector) -> bool:
+        """Return whether a witness is a native histogram, if it is anything; the buckets of a classic one are not."""
+        measured = (metric.measured for metric in self.contract.metrics)
+        histograms = [it.histogram for it in measured if isinstance(it, Quantile | Distribution)]
+        return witness.metric in {parse_selector(text).metric for text in histograms}
+
+    def _steps(self, condition: str) -> Query:
+        """Return the question in how many steps of the window *condition* had any value."""
         steps = f"{duration(self.frame.width - 1)}:{duration(self.frame.step)}"
-        return Query(f"count_over_time(group({pods})[{steps}])", self.frame.at)
+        return Query(f"count_over_time({condition}[{steps}])", self.frame.at)
 
     def _metric(self, metric: str, dimension: str) -> MetricQueries | None:
         """Return the questions about one metric; None for a rate when the share of the traffic is not known."""

@@ -47,7 +47,7 @@ def change(verdict: SliceVerdict, words: Words) -> str:
     if words.alone or words.counted is Counted.DISTANCE:
         return value(verdict.candidate, words)
     if verdict.change is None:
-        return "from nothing" if verdict.candidate else "unknown"
+        return "from nothing" if verdict.baseline == 0 and verdict.candidate else "unknown"
     return signed(verdict.change, words.unit)
 
 

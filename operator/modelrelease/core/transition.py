@@ -186,12 +186,21 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
 
 
 def _hold(it: Situation, decision: Hold) -> ReleaseStatus:
+    if it.begins:
+        return _beginning(it)
     if decision.reason is not Reason.READY or it.status.stage == COMPLETED:
         return it.status
     # The spec went back to the stable revision after a rollback: nothing is on trial, nothing is broken.
     return it.status.model_copy(
         update={"stage": COMPLETED, "stage_start_time": it.now, "candidate": None, "gate": None}
     )
+
+
+def _beginning(it: Situation) -> ReleaseStatus:
+    """Return the status in which evidence and bake of the open stage begin now: its route has come into place."""
+    assert it.trial is not None, "only a candidate has stages"
+    *ended, open_ = it.trial.stages
+    return _with_candidate(it.status, stages=[*ended, open_.model_copy(update={"start_time": it.now})])
 
 
 def _start(it: Situation) -> ReleaseStatus:
