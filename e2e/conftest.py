@@ -52,10 +52,15 @@ def sender(world: World) -> Iterator[None]:
 @pytest.fixture
 def stable(world: World, sender: None) -> World:  # noqa: ARG001 - traffic has to flow
     """A cluster on which the first version is the release, and nothing else was ever tried."""
+    return only(world, FIRST)
+
+
+def only(world: World, version: str) -> World:
+    """Make *version* the release as if nothing else had ever been tried."""
     world.kubectl.run("-n", NAMESPACE, "delete", "mrel", RELEASE, "--ignore-not-found", "--wait=true")
     wait_until("the old pods are gone", lambda: not world.pods(), seconds=90)
-    world.kubectl.apply(loans(FIRST, stages=[{"name": "full", "full": {}, "bake": "1s"}]))
-    wait_until("the first version is the release", lambda: completed(world, FIRST), seconds=180)
+    world.kubectl.apply(loans(version, stages=[{"name": "full", "full": {}, "bake": "1s"}]))
+    wait_until("the first version is the release", lambda: completed(world, version), seconds=180)
     return world
 
 

@@ -274,13 +274,26 @@ STATES: Final[dict[str, Callable[[], Body]]] = {
         verdict(HEALTHY),
         observation=seen(route=replace(a_route(accepted=False), message="NoMatchingListenerHostname")),
     ),
-    "route drifted, users without pods": lambda: after(
-        a_status(entered=timedelta(minutes=4)),
-        verdict(HEALTHY),
-        observation=seen(
-            available={"1": 0, "2": 3},
-            route=replace(a_route(in_sync=False), message="the weights are 50/50 instead of 90/10"),
+    "route drifted, users without pods": lambda: _without_pods(minutes=1),
+    "pods of users restart": lambda: _without_pods(minutes=0),
+    "canary, to be approved": lambda: after(
+        a_status(entered=timedelta(minutes=4)), verdict(HEALTHY), approval={"mode": "Manual"}
+    ),
+    "canary, approved ahead": lambda: after(
+        a_status(
+            entered=timedelta(minutes=4),
+            contract=a_release(contract=a_contract_of()).contract.digest,
+            decisions=[
+                decided(
+                    Verb.APPROVE,
+                    "canary-10",
+                    time=NOW - MINUTE * 9,
+                    ahead=a_release(contract=a_contract_of()).contract.digest,
+                )
+            ],
         ),
+        verdict(HEALTHY),
+        approval={"mode": "Manual"},
     ),
     "full, watched": lambda: after(a_status("full", entered=timedelta(minutes=20)), verdict(HEALTHY, kind="full")),
     "first release": _first,
@@ -290,6 +303,15 @@ STATES: Final[dict[str, Callable[[], Body]]] = {
         a_status("Completed", candidate=None, rejected=["2"], entered=timedelta(hours=1))
     ),
 }
+
+
+def _without_pods(minutes: int) -> Body:
+    """Return a release without a pod of its stable version since that many minutes, and with an edited route."""
+    route = replace(a_route(in_sync=False), message="the weights are 50/50 instead of 90/10")
+    lost = seen(available={"1": 0, "2": 3}, route=route)
+    first = after(a_status(entered=timedelta(minutes=4 - minutes)), verdict(HEALTHY), observation=lost)
+    since = replace_times(ReleaseStatus.model_validate(first["status"]), timedelta(minutes=minutes))
+    return after(since, verdict(HEALTHY), observation=lost)
 
 
 def _without_metrics() -> ReleaseStatus:

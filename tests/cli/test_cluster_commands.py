@@ -114,6 +114,37 @@ def test_kubectl_finds_the_plugin(cluster, namespace, place):
     assert f'kubectl modelrelease rollback radar --reason "..." -n {namespace}' in found.stdout
 
 
+def test_names_are_completed_from_the_cluster(cluster, namespace, place):
+    """As kubectl asks for it, with the options that were typed; and a cluster that is away proposes nothing."""
+    place("canary, baking")
+    program = Path(sys.executable).parent / "kubectl_complete-modelrelease"
+
+    def proposed(*words):
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    here = ("explain", "--kubeconfig", str(cluster.server.kubeconfig), "-n", namespace)
+    assert proposed(*here, "ra") == ["radar", ":4"]
+    assert proposed(*here, "--as", "nobody", "ra") == [":4"]
+    assert proposed("explain", "--kubeconfig", "/nowhere", "ra") == [":4"]
+    assert {"--as", "--as-group"} <= set(proposed(*here, "--as"))
+
+
+def test_no_colour_where_there_is_no_terminal(cluster, namespace, place):
+    """Piped into a file, a mail, a log of CI: every command, its help and its complaints."""
+    place("breach, rolled back from canary")
+    program = Path(sys.executable).parent / "modelrelease"
+    where = ["-n", namespace, "--kubeconfig", str(cluster.server.kubeconfig)]
+    lines = [["get"], ["explain"], ["history"], ["watch", "--until-done"], ["explain", "nobody"]]
+    for words in ([*line, *where] for line in lines):
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+        assert "\x1b" not in done.stdout + done.stderr, words
+        assert done.stdout + done.stderr
+    for words in (["--help"], ["watch", "--nonsense"]):
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+        assert "\x1b" not in done.stdout + done.stderr, words
+
+
 def test_suspend_and_resume(run, place, cluster, namespace):
     place("canary, baking")
     assert run("suspend", "radar").exit_code == 2, "a reason is asked for"
@@ -246,6 +277,54 @@ def test_people_with_the_roles_of_the_chart(cluster, namespace, office, tmp_path
         asked = [*words, "radar", "--reason", "x", "-n", namespace, "--kubeconfig", config]
         refused = CliRunner().invoke(app, asked)
         assert (refused.exit_code, len(refused.stderr.splitlines())) == (3, 1)
+
+
+def test_options_are_those_of_kubectl(cluster, namespace, place, tmp_path):
+    """A context's namespace, another context, all namespaces, several files in KUBECONFIG, in somebody else's name."""
+    place("canary, baking")
+    config = json.loads(cluster.server.kubeconfig.read_text())
+    (only,) = config["contexts"]
+    here = {"name": "here", "context": {**only["context"], "namespace": namespace}}
+    away = {"name": "away", "context": {**only["context"], "namespace": "kube-public"}}
+    both = {**config, "contexts": [here, away], "current-context": "away"}
+    (tmp_path / "config").write_text(json.dumps(both))
+
+    def run(*words):
+        return CliRunner().invoke(app, [*words])
+
+    file = ("--kubeconfig", str(tmp_path / "config"))
+    assert "no ModelRelease in namespace kube-public" in run("get", *file).stdout
+    assert "radar" in run("get", "--context", "here", *file).stdout
+    assert "radar" in run("get", "-n", namespace, *file).stdout
+    everywhere = run("get", "-A", *file).stdout.splitlines()
+    assert everywhere[0].split()[:2] == ["NAMESPACE", "NAME"]
+    assert [namespace, "radar"] in [line.split()[:2] for line in everywhere]
+    several = {**os.environ, "KUBECONFIG": f"{tmp_path / 'none'}:{tmp_path / 'config'}"}
+    program = Path(sys.executable).parent / "modelrelease"
+    assert "radar" in subprocess.check_output([program, "get", "--context", "here"], env=several, text=True)
+    told = run("explain", "radar", "--context", "here", "--as", "ana maria", "--as-group", "system:masters", *file)
+    assert told.exit_code == 0, told.output
+    again = f"--context here --kubeconfig {tmp_path / 'config'} --as 'ana maria' --as-group system:masters"
+    assert f"modelrelease watch radar {again}" in " ".join(told.stdout.split())
+
+
+def test_somebody_elses_name(run, place, cluster, namespace):
+    """Impersonated, with every group: the API server decides what they may, and who approved."""
+    place("canary, baking")
+    refused = run("rollback", "radar", "--reason", "x", "--as", "ana@example.com")
+    assert refused.exit_code == 3
+    assert 'User "ana@example.com" cannot' in refused.stderr
+    cluster.kubectl("create", "role", "of-the-team", "-n", namespace, "--verb=get", "--resource=modelreleases")
+    cluster.kubectl("create", "role", "on-call", "-n", namespace, "--verb=create,get", "--resource=releasedecisions")
+    for group in ("of-the-team", "on-call"):
+        cluster.kubectl("create", "rolebinding", group, "-n", namespace, f"--role={group}", f"--group=team:{group}")
+    groups = ["--as-group", "team:of-the-team", "--as-group", "team:on-call"]
+    who = ["--as", "ana@example.com", *groups, "--as-group", "system:authenticated"]
+    decided = run("rollback", "radar", "--reason", "looks odd", "--wait", "0", *who)
+    assert decided.exit_code == 0, decided.output
+    assert [spec["approvedBy"] for spec in decisions(cluster, namespace)] == ["ana@example.com"]
+    alone = run("get", "--as-group", "team:on-call")
+    assert (alone.exit_code, alone.stderr.strip()) == (2, "--as-group: say with --as which user is in it")
 
 
 def test_diff_against_the_live_object(run, place, tmp_path):

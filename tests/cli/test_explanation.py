@@ -45,12 +45,16 @@ HEADLINES = {
     "version 1 (90 %) and version 2 (10 %).",
     "breach of a first release": "radar: STUCK; version 2 is in stage full for 20 min and is watched. Users are "
     "served by version 2 (100 %).",
+    "deadline exceeded": "radar: PAST ITS DEADLINE; version 2 is in stage canary-10 for 2 h. Users are served by "
+    "version 1 (90 %) and version 2 (10 %).",
     "suspended": "radar: SUSPENDED; version 2 is in stage canary-10 for 20 min. Users are served by version 1 (90 %) "
     "and version 2 (10 %).",
     "gateway absent": "radar: STUCK; version 2 is starting (for 25 min) and gets no requests yet. Users are served by "
     "version 1 (100 %).",
     "route drifted, users without pods": "radar: version 2 is in stage canary-10 for 4 min. ALARM: users are sent to "
-    "version 1 (90 %) and version 2 (10 %), but no pod of version 1 is available.",
+    "version 1 (90 %) and version 2 (10 %), but no pod of version 1 is available, for 60 s.",
+    "pods of users restart": "radar: version 2 is in stage canary-10 for 4 min. Users are sent to version 1 (90 %) and "
+    "version 2 (10 %); no pod of version 1 is available since 0 s, as while pods restart.",
     "full, watched": "radar: version 2 is in stage full for 20 min and is watched. Users are served by version 2 "
     "(100 %).",
     "completed": "radar: version 2 is the release, since 4 min. Users are served by version 2 (100 %).",
@@ -93,7 +97,7 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
         (
             "canary, inconclusive with an eta",
             "Next",
-            "deadline, 12:48:00 UTC (in 48 min): it says so and goes on waiting",
+            "deadline, 12:48:00 UTC (in 48 min): it goes on waiting here, and asks a person",
         ),
         ("canary, inconclusive with an eta", "Needs", "more requests, or a promise that this traffic can prove"),
         ("canary, inconclusive without an eta", "Next", "that is not in sight"),
@@ -101,7 +105,7 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
         (
             "deadline exceeded",
             "Next",
-            "the stage's deadline was 11:00:00 UTC (60 min ago): it says so and goes on waiting",
+            "the stage's deadline was 11:00:00 UTC (60 min ago): it goes on waiting here, and asks a person",
         ),
         ("no metrics", "Why", "Prometheus refused the connection"),
         ("no metrics", "Next", "Prometheus has been missing for 6 min; nobody is rolled back for it"),
@@ -139,6 +143,15 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
         ("gateway absent", "Next", "the operator looks again every half minute and goes on once this is repaired"),
         ("route refused", "Why", "NoMatchingListenerHostname (RouteRejected)"),
         ("route drifted, users without pods", "Route", "the weights are 50/50 instead of 90/10; it is written again"),
+        ("route drifted, users without pods", "Needs", "their events say what keeps them away"),
+        (
+            "route drifted, users without pods",
+            "You can",
+            "kubectl get pods -l modelrelease.dev/release=radar -n fraud",
+        ),
+        ("canary, to be approved", "Next", "not before a person has approved it, which can be done now or then"),
+        ("canary, to be approved", "You can", "the stage is left as soon as its gate passes"),
+        ("canary, approved ahead", "Why", "ana approved stage canary-10, before it began, at 2026-11-23 11:51:00 UTC"),
         ("full, watched", "Next", "version 2 becomes the release and the old pods go at 12:40:00 UTC (in 40 min)"),
         ("first release", "Next", "version 2 becomes the release at 12:57:00 UTC"),
         ("completed", "Why", "version 2 completed its rollout 4 min ago, after 2 h"),
@@ -149,6 +162,20 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
 )
 def test_each_question_has_its_answer(name, label, says):
     assert says in section(name, label)
+
+
+def test_two_builds_of_one_version_are_told_apart():
+    """The same model in another image: "all users to version 2; version 2 is rejected" helps nobody."""
+    body = a_state("canary, baking")
+    stable = {**body["status"]["stable"], "version": "2"}
+    sight = Sight.of({**body, "status": {**body["status"], "stable": stable}}, NOW)
+    found = explain(sight, BY)
+    old, new = (f"version 2, revision {part.revision}" for part in (sight.status.stable, sight.status.candidate))
+    assert found.headline == (
+        f"radar: {new} is in stage canary-10 for 4 min. Users are served by {old} (90 %) and {new} (10 %)."
+    )
+    (back,) = (it for part in found.sections for it in part.items if isinstance(it, Command) and "rollback" in it.text)
+    assert back.does == f"all users to {old}; {new} is rejected"
 
 
 def test_a_breach_is_told_with_its_numbers():
@@ -168,6 +195,8 @@ COMMANDS = {
     "canary, baking": {"rollback", "promote", "suspend", "watch"},
     "full, watched": {"rollback", "promote", "suspend", "watch"},
     "breach, held": {"rollback", "approve", "promote", "suspend", "watch"},
+    "canary, to be approved": {"rollback", "approve", "promote", "suspend", "watch"},
+    "canary, approved ahead": {"rollback", "promote", "suspend", "watch"},
     "awaiting approval": {"rollback", "approve", "promote", "suspend", "watch"},
     "invalid spec": {"rollback", "suspend", "watch"},
     "suspended": {"resume", "rollback", "watch"},

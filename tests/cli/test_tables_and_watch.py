@@ -34,6 +34,8 @@ def text(found, width: int = 200) -> str:
         ("canary, baking", "canary-50 in 6 min"),
         ("canary, inconclusive with an eta", "canary-50 in about 4 h"),
         ("canary, inconclusive without an eta", "canary-50, not in sight"),
+        ("canary, to be approved", "canary-50 in 6 min if approved"),
+        ("canary, approved ahead", "canary-50 in 6 min"),
         ("no metrics", "waits for Prometheus"),
         ("breach, held", "a person decides"),
         ("awaiting approval", "canary-50, awaits approval"),
@@ -41,6 +43,9 @@ def text(found, width: int = 200) -> str:
         ("suspended", "suspended"),
         ("gateway absent", "stuck: GatewayNotFound"),
         ("full, watched", "release in 40 min"),
+        ("deadline exceeded", "canary-50, past its deadline"),
+        ("route drifted, users without pods", "ALARM: no pod of version 1 is available"),
+        ("pods of users restart", "canary-50 in 6 min"),
         ("completed", ""),
     ],
 )
@@ -85,9 +90,40 @@ def test_the_screen_holds_every_state(name):
 
 def test_a_breach_is_on_the_screen_with_its_slice():
     screen = text(as_live(sight("breach, held"), BY))
-    assert "Gate    Breach (ContractBreached)" in screen
+    assert "Gate     Breach (ContractBreached)" in screen
     worst = next(line for line in screen.splitlines() if line.startswith("Worst"))
     assert worst.split()[1:3] == ["steady", "country=FR"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no metrics", "Prometheus refused the connection"),
+        ("route refused", "NoMatchingListenerHostname (RouteRejected)"),
+        ("suspended", "set by ana@example.com: incident 42"),
+        ("rolled back by a person", "asked for by ana: looks odd"),
+        ("suggested", "the operator suggests since"),
+    ],
+)
+def test_the_screen_says_why_it_stands_where_numbers_do_not(name, says):
+    assert says in text(as_live(sight(name), BY))
+
+
+@pytest.mark.parametrize(
+    ("name", "commands"),
+    [
+        ("breach, held", ["approve", "rollback"]),
+        ("awaiting approval", ["approve", "rollback"]),
+        ("deadline exceeded", ["approve", "rollback"]),
+        ("suspended", ["resume"]),
+        ("route drifted, users without pods", ["rollback", "get pods"]),
+        ("canary, baking", []),
+    ],
+)
+def test_the_screen_has_the_commands_where_somebody_has_to_act(name, commands):
+    screen = text(as_live(sight(name), BY))
+    assert [command for command in commands if command not in screen] == []
+    assert ("You can" in screen) is bool(commands)
 
 
 def test_a_line_a_change_where_there_is_no_screen():

@@ -1,14 +1,22 @@
 """The health check for Argo CD, run by a real Lua interpreter on what the operator writes."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lupa import lua51
 
+from e2e.cluster import binaries
+from tests.apiserver import Cluster
 from tests.gitops.states import STATES, recorded
 
-SCRIPT = Path(__file__).resolve().parents[2] / "gitops" / "argocd" / "health.lua"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "gitops" / "argocd" / "health.lua"
+PAGE = ROOT / "docs" / "spec" / "v1alpha1" / "modelreleases.md"
+KEY = "resource.customizations.health.modelrelease.dev_ModelRelease"
 
 
 def health(body: dict[str, Any]) -> tuple[str, str]:
@@ -62,3 +70,22 @@ def test_an_edit_of_a_rolled_back_release_is_no_longer_degraded() -> None:
     body = recorded("rolled-back").body
     metadata = {**body["metadata"], "generation": body["metadata"]["generation"] + 1}
     assert "Progressing" == health({**body, "metadata": metadata})[0]
+
+
+@pytest.mark.apiserver
+def test_the_page_says_how_it_is_installed(cluster: Cluster, namespace: str) -> None:
+    """The command of the page, as it stands there: one key more in Argo CD's configuration, and the rest as it was."""
+    section = PAGE.read_text(encoding="utf-8").partition("### With Argo CD\n")[2]
+    shown = re.search(r"^```console\n\$ (.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert shown, "the page shows a command"
+    command = shown[1].replace("-n argocd ", f"-n {namespace} ")
+    metadata = {"name": "argocd-cm", "namespace": namespace, "labels": {"app.kubernetes.io/part-of": "argocd"}}
+    before = {"url": "https://argocd.example.com", "resource.customizations.health.batch_Job": "return {}"}
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": before})
+    path = f"{binaries.ensure('kubectl').parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "KUBECONFIG": str(cluster.server.kubeconfig)}
+    for _ in range(2):  # an upgrade is the same command once more
+        subprocess.run(["bash", "-eo", "pipefail", "-c", command], cwd=ROOT, env=environment, check=True)
+    stored = cluster.get("configmap", namespace, "argocd-cm")
+    assert {**before, KEY: SCRIPT.read_text(encoding="utf-8")} == stored["data"]
+    assert metadata["labels"] == stored["metadata"]["labels"]

@@ -7,8 +7,8 @@ or completion of a word.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -18,7 +18,8 @@ from modelrelease.api.base import GROUP, VERSION
 from modelrelease.api.parse import named_contract
 
 if TYPE_CHECKING:
-    from kubernetes.aio.client import ApiClient, Configuration
+    from kubernetes.aio.client import ApiClient, ApiException, Configuration
+    from multidict import CIMultiDict
 
 Object = dict[str, Any]
 Answer = TypeVar("Answer")
@@ -28,6 +29,12 @@ CONTRACTS: Final = "modelcontracts"
 DECISIONS: Final = "releasedecisions"
 
 _TIMEOUT_SECONDS: Final = 15
+_WATCH_SECONDS: Final = 45
+"""How long one watch lasts. A connection that died in silence is noticed a little later."""
+_AGAIN_SECONDS: Final = 1
+"""Pause before the next watch."""
+_LINE_BYTES: Final = 2**22
+"""A watch sends an object as one line, and no object is larger than what etcd stores."""
 _MERGE: Final = "application/merge-patch+json"
 
 
@@ -39,6 +46,14 @@ class Absent(ClusterProblem):
     """The object is not there."""
 
 
+class Forbidden(ClusterProblem):
+    """Whoever asks may not do this."""
+
+
+class Outdated(ClusterProblem):
+    """What was seen is too old to be told the changes since: look at it anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """
@@ -48,11 +63,15 @@ class Access:
         kubeconfig: File; None for ``$KUBECONFIG``, else the usual one.
         context: Name of the context.
         namespace: Namespace.
+        user: In whose name to ask; None for oneself.
+        groups: In which groups that user is taken to be.
     """
 
     kubeconfig: Path | None = None
     context: str | None = None
     namespace: str | None = None
+    user: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 class Cluster:
@@ -94,6 +113,54 @@ class Cluster:
             )
         items: list[Object] = (await _answered(asked))["items"]
         return sorted(items, key=lambda item: (item["metadata"]["namespace"], item["metadata"]["name"]))
+
+    async def follow(self, name: str) -> AsyncIterator["Object | ClusterProblem"]:
+        """
+        Yield the ModelRelease as it is, then whenever it changes, without end.
+
+        What keeps it from being seen for a while is yielded too, and tried again.
+
+        Raises:
+            Absent: It is not there, or is there no more.
+            Forbidden: Whoever asks may not watch it.
+        """
+        while True:
+            try:
+                async for body in self._watched(name):
+                    yield body
+            except (Absent, Forbidden):
+                raise
+            except Outdated:
+                pass
+            except ClusterProblem as problem:
+                yield problem
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _watched(self, name: str) -> AsyncIterator[Object]:
+        """Yield the ModelRelease as it is, then its changes for as long as one watch lasts."""
+        from kubernetes.aio.watch import Watch
+
+        one = {"field_selector": f"metadata.name={name}"}
+        where = (GROUP, VERSION, self.namespace, RELEASES)
+        ask = self._objects.list_namespaced_custom_object
+        listed = await _answered(ask(*where, **one, _request_timeout=_TIMEOUT_SECONDS))
+        if not listed["items"]:
+            raise Absent(f'{RELEASES}.{GROUP} "{name}" not found')
+        yield listed["items"][0]
+        async with Watch() as watch:
+            changes = watch.stream(
+                ask,
+                *where,
+                **one,
+                resource_version=listed["metadata"]["resourceVersion"],
+                timeout_seconds=_WATCH_SECONDS,
+                _request_timeout=_WATCH_SECONDS + _TIMEOUT_SECONDS,
+            )
+            with _told():
+                async for change in changes:
+                    if change["type"] == "DELETED":
+                        raise Absent(f'{RELEASES}.{GROUP} "{name}" was deleted')
+                    yield change["object"]
 
     async def contract_of(self, release: Mapping[str, Any]) -> Object | None:
         """Return the ModelContract that a release refers to; None without one, or when it cannot be read."""
@@ -162,10 +229,22 @@ async def connected(access: Access) -> AsyncIterator[Cluster]:
 
     configuration = Configuration()
     default_namespace = await _configure(configuration, access)
-    # Other traffic's proxy is used as kubectl uses it: not for this machine itself.
-    configuration.client_session_kwargs = {"trust_env": not _is_this_machine(configuration.host)}
+    configuration.client_session_kwargs = {
+        # Other traffic's proxy is used as kubectl uses it: not for this machine itself.
+        "trust_env": not _is_this_machine(configuration.host),
+        "headers": _in_the_name_of(access),
+        "read_bufsize": _LINE_BYTES,
+    }
     async with ApiClient(configuration) as api:
         yield Cluster(api, access.namespace or default_namespace, default_namespace)
+
+
+def _in_the_name_of(access: Access) -> "CIMultiDict[str]":
+    """Return the headers by which the API server takes us for somebody else."""
+    from multidict import CIMultiDict
+
+    user = [("Impersonate-User", access.user)] if access.user else []
+    return CIMultiDict([*user, *(("Impersonate-Group", group) for group in access.groups)])
 
 
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -210,25 +289,34 @@ def _is_this_machine(url: str) -> bool:
 
 async def _answered(asked: Awaitable[Answer]) -> Answer:
     """Return the API server's answer, or raise what it means for people."""
+    with _told():
+        return await asked
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise what goes wrong with the API server as what it means for people."""
     import aiohttp
     from kubernetes.aio.client import ApiException
 
     try:
-        return await asked
+        yield
     except ApiException as error:
-        said = _said(error.status, error.body)
-        raise (Absent(said) if error.status == 404 else ClusterProblem(said)) from error
+        raise _PROBLEMS.get(error.status, ClusterProblem)(_said(error)) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise ClusterProblem(f"the API server cannot be reached: {str(error) or type(error).__name__}") from error
 
 
-def _said(status: int | None, body: object) -> str:
+_PROBLEMS: Final = {403: Forbidden, 404: Absent, 410: Outdated}
+
+
+def _said(error: "ApiException") -> str:
     try:
-        message = str(json.loads(str(body))["message"])
+        message = str(json.loads(str(error.body))["message"])
     except (ValueError, KeyError, TypeError):
         message = ""
     if message:
         return message
-    if status == 404:
+    if error.status == 404:
         return "the API server does not know this kind: are the CRDs of modelrelease installed?"
-    return f"the API server answers with status {status}"
+    return f"the API server answers with status {error.status} {error.reason or ''}".rstrip()

@@ -1,5 +1,6 @@
 """Completion of words that only the cluster knows."""
 
+import inspect
 import os
 import shlex
 import sys
@@ -15,10 +16,12 @@ def complete_release(context: typer.Context, incomplete: str) -> list[str]:
     import asyncio
     from contextlib import suppress
 
-    from modelrelease.cli.cluster import Access, ClusterProblem, connected
+    from modelrelease.cli.cluster import ClusterProblem, connected
+    from modelrelease.cli.terminal import access
 
-    given = context.params
-    asked = Access(given.get("kubeconfig"), given.get("context"), given.get("namespace"))
+    given = {option: context.params.get(option) for option in inspect.signature(access).parameters}
+    # A line that is not finished may have a group before it has a user.
+    asked = access(**(given if given["as_user"] else {**given, "as_groups": None}))
 
     async def names() -> list[str]:
         # Connecting imports the client library, which takes its own time; only the cluster is not waited for long.

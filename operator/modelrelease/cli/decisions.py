@@ -16,12 +16,9 @@ from modelrelease.cli.live import release_named
 from modelrelease.cli.terminal import (
     DONE,
     NOT_FOLLOWED,
-    Context,
-    Kubeconfig,
-    Namespace,
     ObjectForm,
     ObjectOutput,
-    access,
+    reaches_cluster,
     show_objects,
     with_cluster,
 )
@@ -43,75 +40,69 @@ WAIT_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.5
 
 
+@reaches_cluster
 def approve(
+    asked: "Access",
     name: Name,
     stage: Annotated[str | None, typer.Option(help="The stage whose gate may be left. Default: the open one.")] = None,
     reason: WhyIfYouLike = None,
     revision: RevisionOption = None,
     wait: Wait = WAIT_SECONDS,
     output: ObjectForm = ObjectOutput.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """
     Allow the candidate to leave the open stage: once its gate passes, or in spite of a breach held or a deadline over.
 
     Exit code: 0 created, 3 the cluster refuses, 4 the operator calls it Stale or Refused.
     """
-    asked = access(kubeconfig, context, namespace)
     _decide(asked, name, "Approve", reason, revision, wait, output, stage=stage)
 
 
+@reaches_cluster
 def rollback(
+    asked: "Access",
     name: Name,
     reason: Why,
     revision: RevisionOption = None,
     wait: Wait = WAIT_SECONDS,
     output: ObjectForm = ObjectOutput.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Return all users to the stable version at once, and reject the candidate."""
-    _decide(access(kubeconfig, context, namespace), name, "Rollback", reason, revision, wait, output)
+    _decide(asked, name, "Rollback", reason, revision, wait, output)
 
 
+@reaches_cluster
 def retry(
+    asked: "Access",
     name: Name,
     reason: Why,
     revision: RevisionOption = None,
     wait: Wait = WAIT_SECONDS,
     output: ObjectForm = ObjectOutput.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Try a rejected revision once more, from the first stage."""
-    _decide(access(kubeconfig, context, namespace), name, "Retry", reason, revision, wait, output)
+    _decide(asked, name, "Retry", reason, revision, wait, output)
 
 
+@reaches_cluster
 def promote(
+    asked: "Access",
     name: Name,
     reason: Why,
     revision: RevisionOption = None,
     wait: Wait = WAIT_SECONDS,
     output: ObjectForm = ObjectOutput.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Break glass: give the candidate to all users now, and from stage full make it the release, whatever is proved."""
-    _decide(access(kubeconfig, context, namespace), name, "Promote", reason, revision, wait, output)
+    _decide(asked, name, "Promote", reason, revision, wait, output)
 
 
+@reaches_cluster
 def suspend(
+    asked: "Access",
     name: Name,
     reason: Why,
     output: ObjectForm = ObjectOutput.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """
     Let nothing move, not even on a breach: traffic stays as it is.
@@ -120,36 +111,28 @@ def suspend(
     synchronisation takes it back: suspend it there.
     """
 
-    async def run(cluster: "Cluster") -> int:
-        from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY
-
-        notes = {SUSPENDED_BY: await cluster.user(), SUSPEND_REASON: reason}
-        body = await cluster.patch_release(name, {"metadata": {"annotations": notes}, "spec": {"suspend": True}})
-        return _patched(body, output, f"{name} is suspended: nothing moves, not even on a breach")
-
-    with_cluster(access(kubeconfig, context, namespace), run)
+    said = f"{name} is suspended: nothing moves, not even on a breach"
+    with_cluster(asked, lambda cluster: _suspend(cluster, name, reason, output, said))
 
 
+@reaches_cluster
 def resume(
+    asked: "Access",
     name: Name,
     output: ObjectForm = ObjectOutput.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Let a suspended release go on."""
 
-    async def run(cluster: "Cluster") -> int:
-        from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY
-
-        notes = {SUSPENDED_BY: None, SUSPEND_REASON: None}
-        body = await cluster.patch_release(name, {"metadata": {"annotations": notes}, "spec": {"suspend": None}})
-        return _patched(body, output, f"{name} goes on")
-
-    with_cluster(access(kubeconfig, context, namespace), run)
+    with_cluster(asked, lambda cluster: _suspend(cluster, name, None, output, f"{name} goes on"))
 
 
-def _patched(body: dict[str, Any], output: ObjectOutput, said: str) -> int:
+async def _suspend(cluster: "Cluster", name: str, reason: str | None, output: ObjectOutput, said: str) -> int:
+    """Suspend the release, and note by whom and why; without *reason*, let it go on and forget both."""
+    from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY
+
+    notes = {SUSPENDED_BY: await cluster.user() if reason is not None else None, SUSPEND_REASON: reason}
+    patch = {"metadata": {"annotations": notes}, "spec": {"suspend": True if reason is not None else None}}
+    body = await cluster.patch_release(name, patch)
     if output is ObjectOutput.TABLE:
         typer.echo(said)
     else:

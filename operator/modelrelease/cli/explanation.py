@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from modelrelease.api.base import RELEASE_LABEL
 from modelrelease.api.decision import Verb
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.release import OnInconclusive, OnNoMetrics
@@ -30,7 +31,7 @@ from modelrelease.api.status import (
     Suggestion,
 )
 from modelrelease.cli.evidence_rows import ClauseRows, clause_rows, holding
-from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY, Sight, share, users, waits_for_a_person
+from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY, Sight, called, share, users, waits_for_a_person
 from modelrelease.core.report import span
 
 
@@ -111,10 +112,12 @@ def _served(sight: Sight) -> str:
     serving = users(sight.status)
     if not serving:
         return "It serves no user."
-    available = sight.status.condition("Available")
-    if available and available.status == "False":
-        return f"ALARM: users are sent to {serving}, but {available.message}."
-    return f"Users are served by {serving}."
+    if sight.unserved is None:
+        return f"Users are served by {serving}."
+    lacking, missing = sight.unserved
+    if not sight.alarming:
+        return f"Users are sent to {serving}; {lacking} since {span(missing)}, as while pods restart."
+    return f"ALARM: users are sent to {serving}, but {lacking}, for {span(missing)}."
 
 
 def _position(sight: Sight) -> str:
@@ -138,6 +141,8 @@ def _prefix(sight: Sight) -> str:
         return "SUSPENDED; "
     if waits_for_a_person(sight):
         return "A PERSON MUST DECIDE; "
+    if sight.reason == Reason.DEADLINE_EXCEEDED:
+        return "PAST ITS DEADLINE; "
     return "STUCK; " if sight.stalled else ""
 
 
@@ -145,11 +150,11 @@ def _rolled_back(sight: Sight, rejected: Rejected | None) -> str:
     trial = sight.status.candidate
     assert trial is not None, "the caller checked"
     if rejected is None:
-        return f"version {trial.version} was rolled back."
+        return f"{called(sight.status, trial)} was rolled back."
     unharmed = all(record.kind == "shadow" for record in trial.stages)
     never = " No user was ever served by it." if unharmed else ""
     where = "before its first stage" if rejected.stage == PENDING else f"in stage {rejected.stage}"
-    return f"version {rejected.version} was rolled back {sight.ago(rejected.time)} {where}.{never}"
+    return f"{called(sight.status, trial)} was rolled back {sight.ago(rejected.time)} {where}.{never}"
 
 
 def _on_trial(sight: Sight) -> str:
@@ -157,8 +162,8 @@ def _on_trial(sight: Sight) -> str:
     assert trial is not None, "the caller checked"
     if record is None:
         since = f" (for {span(sight.now - trial.since)})" if sight.status.stage == PENDING else ""
-        return f"version {trial.version} is starting{since} and gets no requests yet."
-    here = f"version {trial.version} is in stage {record.name} for {span(sight.now - record.start_time)}"
+        return f"{called(sight.status, trial)} is starting{since} and gets no requests yet."
+    here = f"{called(sight.status, trial)} is in stage {record.name} for {span(sight.now - record.start_time)}"
     match record.kind:
         case "shadow":
             return f"{here} and gets copies of {trial.mirror_percent} % of requests; no user sees it."
@@ -194,6 +199,19 @@ _UNREADABLE: Final = frozenset({Reason.INVALID_SPEC, Reason.CONTRACT_NOT_FOUND, 
 
 
 def _why(sight: Sight) -> Iterator[Item]:
+    yield from _standing(sight)
+    if sight.record and sight.status.stage != ROLLED_BACK and sight.reason not in _UNREADABLE:
+        yield from _gate_items(sight, sight.status.gate)
+    yield from _answers(sight)
+
+
+def circumstances(sight: Sight) -> Iterator[str]:
+    """Return what else than the gate's numbers tells why it is where it is."""
+    yield from (item for item in _standing(sight) if isinstance(item, str))
+    yield from _answers(sight)
+
+
+def _standing(sight: Sight) -> Iterator[Item]:
     if sight.unseen:
         seen = f"created {sight.ago(sight.created)}" if sight.created else "just created"
         yield f"it was {seen}; its status is empty"
@@ -205,7 +223,6 @@ def _why(sight: Sight) -> Iterator[Item]:
         )
     if sight.reason == Reason.SUSPENDED:
         yield _who_suspended(sight)
-    gate = sight.status.gate
     if sight.status.stage == ROLLED_BACK:
         yield from _why_rolled_back(sight)
     elif sight.ready:
@@ -214,8 +231,9 @@ def _why(sight: Sight) -> Iterator[Item]:
         yield f"{sight.message} ({sight.reason})"
     elif not sight.stalled and (not sight.record or sight.reason not in _TOLD_OTHERWISE or _has_gaps(sight)):
         yield sight.message
-    if sight.record and sight.status.stage != ROLLED_BACK and sight.reason not in _UNREADABLE:
-        yield from _gate_items(sight, gate)
+
+
+def _answers(sight: Sight) -> Iterator[str]:
     if sight.status.suggestion:
         yield _suggested(sight, sight.status.suggestion)
     yield from (decided(record) for record in sight.status.decisions)
@@ -241,7 +259,7 @@ def decided(record: DecisionRecord) -> str:
         Verb.RETRY: "let it be tried again",
         Verb.PROMOTE: f"promoted it from stage {record.stage}",
     }[record.decision]
-    despite = f" in spite of {record.despite}" if record.despite else ""
+    despite = f" in spite of {record.despite}" if record.despite else ", before it began," if record.ahead else ""
     why = f": {record.reason}" if record.reason else ""
     return f"{record.approved_by} {did}{despite} at {record.time:%Y-%m-%d %H:%M:%S} UTC{why}"
 
@@ -414,11 +432,18 @@ def _next_on_trial(sight: Sight) -> Iterator[str]:
             yield f"{goal} at {sight.within(sight.now + sight.bake_left)}, {passes}"
         else:
             yield f"{goal}, as soon as {_waits_for(sight)}"
+        yield from _then_a_person(sight)
         yield f"a breach before that: {_on_breach(sight)}"
         return
     yield _when_decided(gate, goal)
+    yield from _then_a_person(sight)
     yield from _at_deadline(sight, goal)
     yield f"a breach: {_on_breach(sight)}"
+
+
+def _then_a_person(sight: Sight) -> Iterator[str]:
+    if sight.unapproved:
+        yield "and not before a person has approved it, which can be done now or then"
 
 
 _AS_IF_PASSED: Final = frozenset({Reason.BAKING, Reason.SCALING_UP, Reason.NOT_ACCEPTED})
@@ -447,8 +472,8 @@ def _goal(sight: Sight) -> str:
         return "the next stage"
     if sight.next_stage is not None:
         return f"stage {sight.next_stage.name} ({share(sight.next_stage)})"
-    version = sight.trial.version if sight.trial else ""
-    return f"version {version} becomes the release" + (" and the old pods go" if sight.status.stable else "")
+    version = called(sight.status, sight.trial) if sight.trial else "it"
+    return f"{version} becomes the release" + (" and the old pods go" if sight.status.stable else "")
 
 
 def _on_breach(sight: Sight) -> str:
@@ -456,8 +481,9 @@ def _on_breach(sight: Sight) -> str:
     if stable is None or trial is None:
         return "it stops, with nothing to return to"
     if not trial.weight:
-        return f"version {trial.version} is rejected at once; users stay with version {stable.version}"
-    return f"all users back to version {stable.version} at once"
+        users_stay = f"users stay with {called(sight.status, stable)}"
+        return f"{called(sight.status, trial)} is rejected at once; {users_stay}"
+    return f"all users back to {called(sight.status, stable)} at once"
 
 
 def _when_decided(gate: GateStatus, goal: str) -> str:
@@ -471,7 +497,7 @@ def _at_deadline(sight: Sight, goal: str) -> Iterator[str]:
         return
     match sight.spec.on_inconclusive:
         case OnInconclusive.HOLD:
-            then = "it says so and goes on waiting here"
+            then = "it goes on waiting here, and asks a person"
         case OnInconclusive.ADVANCE:
             then = f"{goal}, without a verdict"
         case OnInconclusive.ROLLBACK:
@@ -510,6 +536,8 @@ _UNBLOCKED_BY: Final = {
 def _needs(sight: Sight) -> Iterator[Item]:
     gate = sight.status.gate
     reason = sight.reason
+    if sight.unserved:
+        yield "pods of that version that answer: the operator has asked for them, their events say what keeps them away"
     if reason == Reason.DEADLINE_EXCEEDED and gate:
         reason = gate.reason
     if reason in _UNBLOCKED_BY:
@@ -537,11 +565,13 @@ def _ahead(sight: Sight) -> Iterator[Item]:
 def _commands(sight: Sight, by: Invocation) -> Iterator[Item]:
     name = sight.name
     reason = '--reason "..."'
+    if sight.unserved:
+        yield Command(by.kubectl("get", "pods", "-l", f"{RELEASE_LABEL}={name}"), "which pods there are")
     if sight.suspended:
         yield Command(by.line("resume", name), "it goes on")
     if sight.trial and sight.status.stable:
-        back = f"all users to version {sight.status.stable.version}; version {sight.trial.version} is rejected"
-        yield Command(by.line("rollback", name, reason), back)
+        stable, trial = (called(sight.status, part) for part in (sight.status.stable, sight.trial))
+        yield Command(by.line("rollback", name, reason), f"all users to {stable}; {trial} is rejected")
     if sight.trial and sight.record and not sight.suspended:
         yield from _ways_forward(sight, by)
     if sight.trial and not sight.suspended:
@@ -563,5 +593,7 @@ def _ways_forward(sight: Sight, by: Invocation) -> Iterator[Item]:
     if waits_for_a_person(sight) or sight.reason == Reason.DEADLINE_EXCEEDED:
         despite = "" if sight.reason == Reason.AWAITING_APPROVAL else ", whatever the gate says"
         yield Command(by.line("approve", sight.name, reason), f"{_goal(sight)}{despite}")
+    elif sight.unapproved:
+        yield Command(by.line("approve", sight.name, reason), "the stage is left as soon as its gate passes")
     if sight.reason not in _UNREADABLE:
         yield Command(by.line("promote", sight.name, reason), "break glass: skip all that is left")

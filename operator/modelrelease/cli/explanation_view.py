@@ -32,7 +32,12 @@ def as_text(explanation: Explanation) -> RenderableType:
     for section in explanation.sections:
         for index, block in enumerate(_blocks(section.items)):
             grid.add_row(section.label if index == 0 else "", block)
-    return Group(Text(explanation.headline, style="bold"), Text(), grid)
+    return Group(headline(explanation), Text(), grid)
+
+
+def headline(explanation: Explanation) -> Text:
+    """Return the first line: red where users are not served."""
+    return Text(explanation.headline, style="bold red" if "ALARM" in explanation.headline else "bold")
 
 
 def _blocks(items: Sequence[Item]) -> list[RenderableType]:
@@ -42,7 +47,7 @@ def _blocks(items: Sequence[Item]) -> list[RenderableType]:
     for item in items:
         match item:
             case str():
-                blocks.append(Text(item, style="bold red" if item.startswith("ALARM") else ""))
+                blocks.append(Text(item))
             case ClauseRows():
                 blocks.append(clause_block(item))
             case Command():

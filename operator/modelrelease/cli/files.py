@@ -11,20 +11,17 @@ from modelrelease.cli.terminal import (
     BAD_INPUT,
     DONE,
     SOMETHING,
-    Context,
-    Kubeconfig,
-    Namespace,
     ObjectOutput,
     Output,
-    access,
     fail,
+    reaches_cluster,
     show,
     show_objects,
     with_cluster,
 )
 
 if TYPE_CHECKING:
-    from modelrelease.cli.cluster import Cluster
+    from modelrelease.cli.cluster import Access, Cluster
     from modelrelease.cli.edit import Edit
     from modelrelease.cli.lint import Remark
     from modelrelease.cli.yaml_file import Document
@@ -133,13 +130,8 @@ def _name(body: object) -> str:
     return f"{body.get('kind', '?')}/{name}"
 
 
-def diff(
-    files: Files,
-    output: OutputForm = Output.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
-) -> None:
+@reaches_cluster
+def diff(asked: "Access", files: Files, output: OutputForm = Output.TABLE) -> None:
     """
     Say what applying files would start: a new revision, something in place, a cancellation, a restart, nothing.
 
@@ -165,7 +157,7 @@ def diff(
             return BAD_INPUT
         return DONE if effects == {Effect.NOTHING} else SOMETHING
 
-    with_cluster(access(kubeconfig, context, namespace), run)
+    with_cluster(asked, run)
 
 
 async def _edit(cluster: "Cluster", body: Mapping[str, Any], contracts: Mapping[str, Mapping[str, Any]]) -> "Edit":

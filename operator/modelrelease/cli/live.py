@@ -1,7 +1,7 @@
 """Commands that look at releases in a cluster: get, explain, watch, history, forecast by name."""
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -12,21 +12,20 @@ from modelrelease.cli.terminal import (
     BREACH,
     DONE,
     INCONCLUSIVE,
-    Context,
-    Kubeconfig,
-    Namespace,
     ObjectForm,
     ObjectOutput,
     Output,
-    access,
     console,
     invocation,
+    reaches_cluster,
     show,
     show_objects,
     with_cluster,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from modelrelease.cli.cluster import Access, Cluster
     from modelrelease.cli.explanation import Invocation
     from modelrelease.cli.sight import Sight
@@ -37,14 +36,13 @@ Name = Annotated[
 ]
 
 
+@reaches_cluster
 def get(
+    asked: "Access",
     name: Name = None,
     *,
     everywhere: Annotated[bool, typer.Option("-A", "--all-namespaces", help="Releases of all namespaces.")] = False,
     output: ObjectForm = ObjectOutput.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Show releases: stage, versions, weight, verdict, worst slice, and what comes next."""
 
@@ -64,14 +62,12 @@ def get(
             show(releases([_sight(body) for body in found], namespaces=everywhere), wrap=False)
         return DONE
 
-    with_cluster(access(kubeconfig, context, namespace), run)
+    with_cluster(asked, run)
 
 
-def explain(
-    name: Name = None, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
-) -> None:
+@reaches_cluster
+def explain(asked: "Access", name: Name = None) -> None:
     """Tell why a release is where it is, what comes next and when, what would unblock it, and how to stop it."""
-    asked = access(kubeconfig, context, namespace)
 
     async def run(cluster: "Cluster") -> int:
         from modelrelease.cli.explanation import explain as explained
@@ -84,12 +80,11 @@ def explain(
     with_cluster(asked, run)
 
 
+@reaches_cluster
 def history(
+    asked: "Access",
     name: Name = None,
     output: ObjectForm = ObjectOutput.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Show the rollouts that ended, latest first: outcome, reason, how long they took."""
 
@@ -107,30 +102,28 @@ def history(
             typer.echo(f"{sight.name} has no history yet")
         return DONE
 
-    with_cluster(access(kubeconfig, context, namespace), run)
+    with_cluster(asked, run)
 
 
+@reaches_cluster
 def watch(
+    asked: "Access",
     name: Name = None,
     *,
     until_done: Annotated[
         bool, typer.Option("--until-done", help="End when nothing moves any more. Exit code: 0 released, 10 not.")
     ] = False,
-    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between looks.")] = 2.0,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two drawings of the view.")] = 2.0,
 ) -> None:
     """
     Look on while a release moves: stages, users, verdict, worst slices, what comes next.
 
-    Without a terminal it prints one line a change. Ctrl-C ends it.
+    The API server tells each change as it comes. Without a terminal it prints one line a change. Ctrl-C ends it.
     """
-    asked = access(kubeconfig, context, namespace)
 
     async def run(cluster: "Cluster") -> int:
-        body = await release_named(cluster, name)
-        return await _follow(cluster, body, until_done=until_done, every=every, by=invocation(asked, cluster))
+        named = (await release_named(cluster, name))["metadata"]["name"]
+        return await _follow(cluster, named, until_done=until_done, every=every, by=invocation(asked, cluster))
 
     try:
         with_cluster(asked, run)
@@ -138,32 +131,56 @@ def watch(
         raise typer.Exit(DONE) from None
 
 
-async def _follow(cluster: "Cluster", body: dict[str, Any], *, until_done: bool, every: float, by: "Invocation") -> int:
-    """Show the release again and again; return the exit code when it is done and that was asked for."""
+async def _follow(cluster: "Cluster", name: str, *, until_done: bool, every: float, by: "Invocation") -> int:
+    """Show the release at every change; return the exit code when it is done and that was asked for."""
+    from modelrelease.cli.cluster import ClusterProblem
+
+    news = cluster.follow(name)
+    coming = asyncio.ensure_future(anext(news))
+    body: dict[str, Any] | None = None
+    contract, trouble = None, None
+    with _view(by) as shown:
+        try:
+            while True:
+                # The clock of the view goes on between two changes.
+                if (await asyncio.wait({coming}, timeout=every))[0]:
+                    told = coming.result()
+                    if isinstance(told, ClusterProblem):
+                        trouble = str(told)
+                    else:
+                        body, contract, trouble = told, await cluster.contract_of(told), None
+                    coming = asyncio.ensure_future(anext(news))
+                if body is None:
+                    continue
+                sight = _sight(body, contract)
+                shown(sight, trouble)
+                if until_done and trouble is None and is_done(sight):
+                    return DONE if sight.ready else BREACH
+        finally:
+            coming.cancel()
+
+
+@contextmanager
+def _view(by: "Invocation") -> "Iterator[Callable[[Sight, str | None], None]]":
+    """Give what shows a release and the trouble of reading it: a screen, or where there is none a line a change."""
     from rich.live import Live
 
-    from modelrelease.cli.cluster import Absent, ClusterProblem
     from modelrelease.cli.watch_view import as_line, as_live, milestone
 
     out = console()
-    name, trouble, shown = body["metadata"]["name"], None, None
-    with Live(console=out, auto_refresh=False) if out.is_terminal else nullcontext() as live:
-        while True:
-            sight = _sight(body, await cluster.contract_of(body))
-            if live is not None:
-                live.update(as_live(sight, by, trouble), refresh=True)
-            elif milestone(sight) != shown:
-                shown = milestone(sight)
-                typer.echo(as_line(sight))
-            if until_done and trouble is None and is_done(sight):
-                return DONE if sight.ready else BREACH
-            await asyncio.sleep(every)
-            try:
-                body, trouble = await cluster.release(name), None
-            except Absent:
-                raise
-            except ClusterProblem as problem:
-                trouble = str(problem)
+    if out.is_terminal:
+        with Live(console=out, auto_refresh=False) as live:
+            yield lambda sight, trouble: live.update(as_live(sight, by, trouble), refresh=True)
+        return
+    last = None
+
+    def line(sight: "Sight", _: str | None) -> None:
+        nonlocal last
+        if milestone(sight) != last:
+            last = milestone(sight)
+            typer.echo(as_line(sight))
+
+    yield line
 
 
 def is_done(sight: "Sight") -> bool:

@@ -7,13 +7,16 @@ takes long to import is imported by the command that needs it.
 
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelrelease.cli import decisions, files, live
 from modelrelease.cli.problems import BadInput
-from modelrelease.cli.terminal import BAD_INPUT, Context, Kubeconfig, Namespace, Output, access, fail
+from modelrelease.cli.terminal import BAD_INPUT, Output, fail, reaches_cluster
+
+if TYPE_CHECKING:
+    from modelrelease.cli.cluster import Access
 
 app = typer.Typer(
     help="Release machine-learning models through shadow, canary and full, judged slice by slice.",
@@ -69,7 +72,9 @@ def judge(
     raise typer.Exit(code)
 
 
+@reaches_cluster
 def forecast(
+    asked: "Access",
     contract: Annotated[
         Path, typer.Argument(help="As for judge; or, without COUNTS, the name of a release in the cluster.")
     ],
@@ -78,9 +83,6 @@ def forecast(
     design_effect: DesignEffect = 1.0,
     error_budget: ErrorBudget = None,
     output: OutputForm = Output.TABLE,
-    namespace: Namespace = None,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
 ) -> None:
     """
     Tell what each stage can prove, from counts of the baseline alone, before anything is released.
@@ -90,7 +92,7 @@ def forecast(
     cannot, 2 bad input.
     """
     if counts is None:
-        live.forecast_of(str(contract), output, access(kubeconfig, context, namespace))
+        live.forecast_of(str(contract), output, asked)
     from modelrelease.cli import offline
 
     try:

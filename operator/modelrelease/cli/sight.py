@@ -14,12 +14,14 @@ from pydantic import ValidationError
 
 from modelrelease.api.base import GROUP
 from modelrelease.api.contract import Contract
+from modelrelease.api.decision import Verb
 from modelrelease.api.parse import Release, parse, spec_of
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import ReleaseSpec, Stage, StageKind
 from modelrelease.api.revision import Revision
 from modelrelease.api.rules import problems_of
-from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, StageRecord
+from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, RevisionStatus, StageRecord
+from modelrelease.core.decide import NO_PODS_GRACE, needs_approval
 from modelrelease.core.report import span
 
 SUSPENDED_BY: Final = f"{GROUP}/suspended-by"
@@ -118,6 +120,19 @@ class Sight:
         return self.state("Stalled") == "True"
 
     @property
+    def unserved(self) -> tuple[str, timedelta] | None:
+        """What is missing where users are sent, and for how long; None when every part of them is served."""
+        available = self.status.condition("Available")
+        if available is None or available.status != "False" or not users(self.status):
+            return None
+        return available.message, max(self.now - available.last_transition_time, timedelta(0))
+
+    @property
+    def alarming(self) -> bool:
+        """Whether users are sent where no pod answers for longer than a restart takes."""
+        return self.unserved is not None and self.unserved[1] > NO_PODS_GRACE
+
+    @property
     def trial(self) -> CandidateStatus | None:
         """The candidate on trial; a rejected one is not."""
         return None if self.status.stage == ROLLED_BACK else self.status.candidate
@@ -150,6 +165,20 @@ class Sight:
             return self.plan[0]
         following = self.plan[self.plan.index(self.stage) + 1 :]
         return following[0] if following else None
+
+    @property
+    def unapproved(self) -> bool:
+        """Whether the open stage needs an approval that nobody has given yet."""
+        record, stage = self.record, self.stage
+        if self.spec is None or record is None or stage is None or self.status.stable is None:
+            return False
+        given = any(
+            it.decision is Verb.APPROVE
+            and it.stage == record.name
+            and (it.time >= record.start_time or (it.ahead is not None and it.ahead == record.contract))
+            for it in self.status.decisions
+        )
+        return needs_approval(self.spec, stage) and not given
 
     @property
     def bake_left(self) -> timedelta:
@@ -185,7 +214,14 @@ def _spec(given: Mapping[str, Any]) -> ReleaseSpec | None:
 def users(status: ReleaseStatus) -> str:
     """Return who serves users, such as ``version 1 (90 %) and version 2 (10 %)``; "" for nobody."""
     parts = [part for part in (status.stable, status.candidate) if part and part.weight]
-    return " and ".join(f"version {part.version} ({part.weight} %)" for part in parts)
+    return " and ".join(f"{called(status, part)} ({part.weight} %)" for part in parts)
+
+
+def called(status: ReleaseStatus, part: RevisionStatus) -> str:
+    """Return how people call a revision: by its version, unless both have the same, such as two builds of one model."""
+    stable, candidate = status.stable, status.candidate
+    same = stable and candidate and stable.version == candidate.version and stable.revision != candidate.revision
+    return f"version {part.version}, revision {part.revision}" if same else f"version {part.version}"
 
 
 def share(stage: Stage) -> str:

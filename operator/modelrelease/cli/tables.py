@@ -45,6 +45,8 @@ def coming(sight: Sight) -> str:
     """Return what comes next in a few words, such as ``canary-50 in 6 min``."""
     if sight.unseen:
         return "not looked at yet"
+    if sight.unserved and sight.alarming:
+        return f"ALARM: {sight.unserved[0]}"
     if sight.reason == Reason.SUSPENDED:
         return "suspended"
     if sight.reason == Reason.ROLLED_BACK:
@@ -57,14 +59,21 @@ def coming(sight: Sight) -> str:
         return f"stuck: {sight.reason}"
     if sight.status.stage == COMPLETED or not sight.trial:
         return ""
+    return _coming_by_itself(sight)
+
+
+def _coming_by_itself(sight: Sight) -> str:
     goal = sight.next_stage.name if sight.next_stage else "release"
+    approved = " if approved" if sight.unapproved else ""
     gate = sight.status.gate
     if sight.reason == Reason.METRICS_UNAVAILABLE:
         return "waits for Prometheus"
+    if sight.reason == Reason.DEADLINE_EXCEEDED:
+        return f"{goal}, past its deadline"
     if gate and gate.verdict is Outcome.INCONCLUSIVE:
-        return f"{goal} in about {gate.eta}" if gate.eta else f"{goal}, not in sight"
+        return f"{goal} in about {gate.eta}{approved}" if gate.eta else f"{goal}, not in sight"
     if sight.bake_left > timedelta(0):
-        return f"{goal} in {span(sight.bake_left)}"
+        return f"{goal} in {span(sight.bake_left)}{approved}"
     return f"{goal}, waits for pods" if sight.reason in {Reason.PENDING, Reason.SCALING_UP} else goal
 
 

@@ -10,10 +10,13 @@ What all commands share: their options, how they print, and what their exit code
     11  Inconclusive, or it may be
 """
 
+import inspect
 import json
+import shlex
 import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -58,30 +61,61 @@ class ObjectOutput(StrEnum):
 Kubeconfig = Annotated[Path | None, typer.Option(help="The kubeconfig. Default: $KUBECONFIG, else ~/.kube/config.")]
 Context = Annotated[str | None, typer.Option(help="The kubeconfig's context. Default: the current one.")]
 Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Default: the context's.")]
+AsUser = Annotated[str | None, typer.Option("--as", help="Ask in the name of this user, as far as you may.")]
+AsGroups = Annotated[list[str] | None, typer.Option("--as-group", help="With --as: a group of that user; repeatable.")]
 ObjectForm = Annotated[
     ObjectOutput, typer.Option("-o", "--output", help="table for people, json or yaml for programs.")
 ]
 
 
-def access(kubeconfig: Path | None, context: str | None, namespace: str | None) -> "Access":
-    """Return which cluster the options mean."""
+def access(
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    as_user: AsUser = None,
+    as_groups: AsGroups = None,
+) -> "Access":
+    """Return which cluster the options mean, and in whose name it is asked."""
     from modelrelease.cli.cluster import Access
 
-    return Access(kubeconfig, context, namespace)
+    if as_groups and not as_user:
+        fail("--as-group: say with --as which user is in it", BAD_INPUT)
+    return Access(kubeconfig, context, namespace, as_user, tuple(as_groups or ()))
+
+
+def reaches_cluster(command: Callable[..., None]) -> Callable[..., None]:
+    """Give *command*, in place of its parameter ``asked``, the options of ``access``: the same ones as kubectl's."""
+    shared = inspect.signature(access).parameters
+    own = [it for it in inspect.signature(command).parameters.values() if it.name != "asked"]
+    whole = [it.replace(kind=inspect.Parameter.KEYWORD_ONLY) for it in (*own, *shared.values())]
+
+    @wraps(command)
+    def reaching(**given: Any) -> None:  # noqa: ANN401 - whatever the command takes
+        where = {name: given.pop(name) for name in shared}
+        command(**given, asked=access(**where))
+
+    # From these, the options are made.
+    reaching.__signature__ = inspect.Signature(whole)  # type: ignore[attr-defined]
+    reaching.__annotations__ = {it.name: it.annotation for it in whole}
+    return reaching
 
 
 def invocation(asked: "Access", cluster: "Cluster") -> "Invocation":
     """Return how commands are written so that they mean the same cluster as *asked*."""
     from modelrelease.cli.explanation import Invocation
 
-    options = []
+    options: list[str] = []
     if cluster.namespace != cluster.default_namespace:
-        options.append(f"-n {cluster.namespace}")
+        options += ["-n", cluster.namespace]
     if asked.context:
-        options.append(f"--context {asked.context}")
+        options += ["--context", asked.context]
     if asked.kubeconfig:
-        options.append(f"--kubeconfig {asked.kubeconfig}")
-    return Invocation(program(), " ".join(options))
+        options += ["--kubeconfig", str(asked.kubeconfig)]
+    if asked.user:
+        options += ["--as", asked.user]
+    for group in asked.groups:
+        options += ["--as-group", group]
+    return Invocation(program(), shlex.join(options))
 
 
 def program() -> str:

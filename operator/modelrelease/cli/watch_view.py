@@ -8,15 +8,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from modelrelease.api.reasons import Outcome
+from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.status import ROLLED_BACK, GateStatus, StageRecord
 from modelrelease.cli.evidence_rows import worst_rows
-from modelrelease.cli.explanation import Explanation, Invocation, explain
-from modelrelease.cli.explanation_view import COLOURS, RowsTable
-from modelrelease.cli.sight import Sight
+from modelrelease.cli.explanation import Command, Explanation, Invocation, circumstances, explain
+from modelrelease.cli.explanation_view import COLOURS, CommandsTable, RowsTable, headline
+from modelrelease.cli.sight import Sight, called, waits_for_a_person
 from modelrelease.core.report import span
 
 _WORST_SHOWN: Final = 8
+_WORST_BESIDE_COMMANDS: Final = 4
 _BAR: Final = 40
 """Characters of the bar that stands for all users."""
 
@@ -34,19 +35,19 @@ def as_live(sight: Sight, by: Invocation, trouble: str | None = None) -> Rendera
     """
     told = explain(sight, by)
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(width=6, no_wrap=True, style="bold")
+    grid.add_column(width=7, no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
-    for label, part in _parts(sight, told):
+    for label, part in _parts(sight, told, by):
         grid.add_row(label, part)
     how = f"'{by.line('explain', sight.name)}' says how to stop it"
     foot = f"{sight.now:%H:%M:%S} UTC; Ctrl-C ends the view, not the rollout; {how}"
-    lines: list[RenderableType] = [Text(told.headline, style="bold"), Text(), grid, Text(), Text(foot, style="dim")]
+    lines: list[RenderableType] = [headline(told), Text(), grid, Text(), Text(foot, style="dim")]
     if trouble:
         lines.append(Text(f"cannot be read since then: {trouble}", style="bold red"))
     return Group(*lines)
 
 
-def _parts(sight: Sight, told: Explanation) -> Iterator[tuple[str, RenderableType]]:
+def _parts(sight: Sight, told: Explanation, by: Invocation) -> Iterator[tuple[str, RenderableType]]:
     if sight.status.candidate:
         yield "Plan", progress(sight)
     if sight.status.stable or sight.trial:
@@ -54,13 +55,24 @@ def _parts(sight: Sight, told: Explanation) -> Iterator[tuple[str, RenderableTyp
     gate = sight.status.gate
     if gate and not sight.ready:
         yield "Gate", _gate(sight, gate)
-        worst = worst_rows(gate, sight.contract, _WORST_SHOWN)
+        most = _WORST_BESIDE_COMMANDS if _calls_for_somebody(sight) else _WORST_SHOWN
+        worst = worst_rows(gate, sight.contract, most)
         if worst:
             yield "Worst", RowsTable([row for _, row in worst], [name for name, _ in worst])
+    if why := [Text(item) for item in circumstances(sight)]:
+        yield "Why", Group(*why)
     for section in told.sections:
-        if section.label in {"Next", "Needs", "Route"} or (section.label == "Why" and not gate):
-            texts = [Text(item) for item in section.items if isinstance(item, str)]
-            yield section.label, Group(*texts)
+        if section.label in {"Next", "Needs", "Route"}:
+            yield section.label, Group(*(Text(item) for item in section.items if isinstance(item, str)))
+        if section.label == "You can" and _calls_for_somebody(sight):
+            ways = [item for item in section.items if isinstance(item, Command)]
+            yield "You can", CommandsTable([way for way in ways if f"{by.program} watch" not in way.text])
+
+
+def _calls_for_somebody(sight: Sight) -> bool:
+    """Return whether whoever looks on is to do something, and should not have to look for the words."""
+    overdue = sight.reason == Reason.DEADLINE_EXCEEDED
+    return overdue or sight.alarming or waits_for_a_person(sight) or sight.reason == Reason.SUSPENDED
 
 
 def progress(sight: Sight) -> Text:
@@ -99,12 +111,12 @@ def _bar(sight: Sight) -> Text:
         candidates = max(1, candidates)
     bar = Text()
     if stable:
-        bar.append(f"version {stable.version} {stable.weight} % ", "green")
+        bar.append(f"{called(sight.status, stable)} {stable.weight} % ", "green")
     bar.append("█" * (_BAR - candidates), "green")
     bar.append("█" * candidates, "cyan")
     if trial:
         copies = f" and copies of {trial.mirror_percent} %" if trial.mirror_percent else ""
-        bar.append(f" version {trial.version} {weight} %{copies}", "cyan")
+        bar.append(f" {called(sight.status, trial)} {weight} %{copies}", "cyan")
     return bar
 
 
