@@ -28,6 +28,9 @@ MARK = "@@ step"
 # The suite sends the traffic already.
 NOT_TYPED = ("python -m modelserver.traffic", "kill %1")
 
+MADE_UP = "bcdfghjklmnpqrstvwxz2456789"
+"""The letters of the five that the API server appends to a ``generateName``."""
+
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -72,9 +75,11 @@ def words(text: str) -> list[str]:
     """
     Return the words of an output that are the same in every run.
 
-    Neither numbers and their units are, nor names with numbers in them, nor which slice was worst at the moment.
+    Neither numbers and their units are, nor names with numbers in them or that the API server has made up, nor which
+    slice was worst at the moment.
     """
-    plain = re.sub(r"\S+=\S+|worst slice: .*|\b(?:min|days?)\b", " ", text)
+    changing = rf"worst slice: .*?\(limit [^)]*\)|\S+=\S+|\S+-[{MADE_UP}]{{5}}(?![\w-])|\b(?:min|days?)\b"
+    plain = re.sub(changing, " ", " ".join(text.split()))
     return re.findall(r"(?<![\w-])[A-Za-z][A-Za-z'-]+(?![\w-])", plain)
 
 

@@ -37,6 +37,8 @@ def test_recording_changes_no_command():
 
 
 def test_words_that_differ_from_run_to_run_are_not_compared():
-    assert words("gate passes for 12 min; worst slice: refer-rate purpose=medical +3 % (limit 30 %)\nnext a1b") == [
-        *["gate", "passes", "for", "next"],
+    said = "gate passes for 12 min; worst slice:\n  refer-rate purpose=medical +3 %, not proved (limit 30 %)\nnext a1b"
+    assert words(said) == ["gate", "passes", "for", "next"]
+    assert words("decision loans-ltlfh: Approve, no-purpose-harmed-live") == [
+        *["decision", "Approve", "no-purpose-harmed-live"],
     ]
