@@ -147,7 +147,7 @@ async def test_a_first_release_from_create_to_full(cluster, namespace, gateway, 
         took = operator.end()
         print(f"SIGTERM to end: {took:.1f} s")
         assert operator.process.returncode == 0
-        assert took < 5
+        assert took < 15, "a pod is given 30 s to end"
     assert "Traceback" not in operator.log.read_text()
 
 
