@@ -107,11 +107,11 @@ class _View:
     async def _put(self, body):
         self._store.version += 1
         meta = {**body["metadata"], "resourceVersion": str(self._store.version)}
-        self._store.body = {**body, "metadata": meta}
+        written = self._store.body = {**body, "metadata": meta}
         await asyncio.sleep(0.05)
         if self._identity in self._store.deaf:
             raise Unreachable("the answer was lost")
-        return self._store.body
+        return written  # whatever has become of it on the way
 
 
 def an_elector(store, identity, now=datetime(2026, 11, 23, tzinfo=UTC), clock=None):
