@@ -20,6 +20,8 @@ from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, BinCounts, Slic
 from modelrelease.core.judge import judge
 from tests.core.judging import country
 
+pytestmark = pytest.mark.slow
+
 SLICES = [{"name": "country", "labels": ["country"], "expected": ["A"], "atMost": 4}]
 METRICS = [
     {"name": "blocks", "ratio": {"events": "blocks", "of": "decisions"}},

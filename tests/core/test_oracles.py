@@ -27,6 +27,8 @@ from modelrelease.core.evidence import (
 )
 from tests.core.test_evidence import arms, log_e
 
+pytestmark = pytest.mark.slow
+
 NORMAL_975 = 1.959963984540054
 
 

@@ -13,6 +13,8 @@ from tests.docs.recorded import PAGES, as_written, on, refilled
 from tests.docs.words import NEVER_IN_A_CLUSTER, announced, reasons_in
 from tests.gitops.states import STATES, recorded
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = re.compile(r"(?P<head><!-- recorded:[^\n]*\n)?^```yaml\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 RELEASES = next(page for page in PAGES if page.stem == "modelreleases")

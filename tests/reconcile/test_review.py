@@ -12,6 +12,8 @@ from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, FakeMetrics, Lab
 from tests.reconcile.test_reconcile import ONE, TWO, a_lab, condition, reasons, release
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_route_that_cannot_be_written_stops_the_rollout():
     """Stages must not pass by while users see nothing of them."""
