@@ -183,7 +183,10 @@ def mixture(log_likelihoods: FloatArray) -> FloatArray:
 def log_sum(logarithms: FloatArray) -> FloatArray:
     """Return the log of the sum along the first axis, ``(k, ...) -> (...)``; several times as fast as logaddexp."""
     top = logarithms.max(axis=0)
-    return np.asarray(top + np.log(np.exp(logarithms - top).sum(axis=0)))
+    # Boundless evidence stays boundless, and none stays none: infinity less infinity would be neither.
+    shift = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(shift + np.log(np.exp(logarithms - shift).sum(axis=0)))
 
 
 def _sum(stages: Sequence[FloatArray]) -> FloatArray:
