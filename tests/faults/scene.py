@@ -26,6 +26,7 @@ from e2e.cluster import binaries
 from e2e.cluster.apiserver import kubeconfig
 from e2e.cluster.ports import free_port
 from e2e.cluster.prometheus import PrometheusServer, Target
+from modelrelease.adapters.kube import REPORTING_CONTROLLER
 from modelrelease.api.parse import Release, parse
 from tests.apiserver import Cluster
 from tests.builders import a_body
@@ -310,8 +311,9 @@ class Place:
             raise AssertionError(f"{error}: {json.dumps(self.status(name))[:2000]}\n{tail}") from None
 
     async def events(self) -> list[Object]:
+        """Return what the operator told; the API server tells of things too (``ClusterIPNotAllocated``)."""
         listed = await self.scene.api.call("GET", f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")
-        return list(listed["items"])
+        return [it for it in listed["items"] if it.get("reportingController") == REPORTING_CONTROLLER]
 
 
 @asynccontextmanager
