@@ -1,7 +1,7 @@
 """
 Whatever happens, in whatever order: every promise holds after every reconcile.
 
-The same runs each time, as many as fit into a minute; ``make soak`` draws other ones, and more (MODEL_RUNS).
+The same runs each time, 100,000 steps in about three minutes; ``make soak`` draws other ones, and more (MODEL_RUNS).
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.reconcile.machine import TALLY, Releases
 from tests.reconcile.memory import remembering
 
 RUNS = int(os.environ.get("MODEL_RUNS", "0"))
-CI_RUNS = 150
+CI_RUNS, CI_STEPS = 900, 100_000
 STEPS = 50
 LONGEST_SHRINKING_SECONDS = 120
 
@@ -45,6 +45,7 @@ def test_nothing_is_lost(capsys: pytest.CaptureFixture[str]):
         with capsys.disabled():
             print(f"\n{TALLY}\n  in {time.process_time() - began:.0f} s of one core")
     assert TALLY.reconciles > 20 * (RUNS or CI_RUNS), "most runs end before they have begun"
+    assert RUNS or TALLY.steps + TALLY.reconciles >= CI_STEPS
     wanted = {"Advance", "Complete", "Start", "Prepare", "Cancel", "RollBack ContractBreached", "died"}
     wanted |= {"Hold AwaitingApproval", "RollBack Requested", "Approved", "RetryRequested", "PromotionRequested"}
     assert wanted <= set(TALLY.happened), "what never happens is not tested"
