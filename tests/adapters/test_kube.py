@@ -2,6 +2,8 @@
 
 import copy
 import json
+import random
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -456,6 +458,15 @@ class TestEvents:
         assert line.split()[:2] == ["Warning", "RolledBack"]
         assert "modelrelease.dev/operator" in line
         assert "version 2 left stage canary-10" in line
+
+    async def test_events_are_described_in_the_order_in_which_things_happened(self, kube, cluster, body, namespace):
+        """However many they are, whoever wrote them when: several things of one transition, too."""
+        moments = [NOW + timedelta(minutes=n // 3, microseconds=n % 3) for n in range(24)]
+        told = [Announcement("Normal", f"Reason{n}", "all well", moment) for n, moment in enumerate(moments)]
+        for announcement in random.Random(1).sample(told, len(told)):
+            await kube.emit(body, announcement)
+        described = cluster.kubectl("describe", "mrel", "-n", namespace, "radar")
+        assert [f"Reason{n}" for n in range(24)] == re.findall(r"Reason\d+", described)
 
     async def test_a_long_message_is_cut(self, kube, cluster, body, namespace):
         """1024 bytes are allowed, although the API server calls them characters."""

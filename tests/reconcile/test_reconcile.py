@@ -111,7 +111,10 @@ async def test_a_breach_returns_all_users_to_stable_at_once(stage: str):
     assert (rejected["version"], rejected["stage"], rejected["clause"]) == ("2", stage, "steady")
     assert condition(lab, "Stalled")["reason"] == "RolledBack"
     assert condition(lab, "Available")["status"] == "True"
-    assert {"ContractBreached", "RolledBack", "RevisionRejected"} <= set(reasons(lab))
+    assert reasons(lab)[-3:] == ["ContractBreached", "RolledBack", "RevisionRejected"]
+    recorded = [(it["reason"], it["time"]) for it in lab.kube.status["announcements"]]
+    assert [reason for reason, _ in recorded] == reasons(lab)[-3:]
+    assert [time for _, time in recorded] == sorted({time for _, time in recorded}), "each is a little later"
     for _ in range(5):
         await lab.tick()
     assert lab.kube.status["stage"] == "RolledBack"

@@ -24,7 +24,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any, Final, Protocol
 
@@ -198,7 +198,7 @@ class _Memory:
     Attributes:
         seen: Live objects.
         applied: What was applied to each.
-        events: Names of the latest Events that are known to exist, oldest first.
+        events: What the latest Events say that are known to exist, oldest first.
     """
 
     seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
@@ -553,21 +553,21 @@ class KubeCluster:
             _log.warning("event not written", release=_full_name(meta), reason=announcement.reason, error=str(error))
             return
         if memory := self._memory.get((meta["namespace"], meta["name"])):
-            memory.events.append(_event_name(meta, announcement))
+            memory.events.append(_said(meta, announcement))
 
     def emitted(self, body: Object, announcement: Announced) -> bool:
         """Return whether this process knows that the Event exists: it has written it, or was told so."""
         meta = body["metadata"]
         memory = self._memory.get((meta["namespace"], meta["name"]))
-        return memory is not None and _event_name(meta, announcement) in memory.events
+        return memory is not None and _said(meta, announcement) in memory.events
 
     def _event(self, body: Object, announcement: Announced) -> Object:
-        meta = body["metadata"]
+        meta, time = body["metadata"], announcement.time or self._clock()
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": _event_name(meta, announcement), "namespace": meta["namespace"]},
-            "eventTime": self._clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "metadata": {"name": _event_name(meta, announcement, time), "namespace": meta["namespace"]},
+            "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "type": announcement.type,
             "reason": announcement.reason,
             "note": _cut(announcement.message),
@@ -793,11 +793,24 @@ def _merge_patch(old: Object, new: Object) -> Object:
     return patch
 
 
-def _event_name(meta: Object, announcement: Announced) -> str:
-    """Return a name that tells what is said and of which moment: an Event that exists is not written twice."""
+def _said(meta: Object, announcement: Announced) -> str:
+    """Return a digest of what is said, and of which moment."""
     moment = announcement.time.isoformat() if announcement.time else meta["resourceVersion"]
-    said = [meta["uid"], moment, announcement.reason, announcement.message]
-    return f"{meta['name'][:230]}.{_digest(said)[:16]}"
+    return _digest([meta["uid"], moment, announcement.reason, announcement.message])
+
+
+def _event_name(meta: Object, announcement: Announced, time: datetime) -> str:
+    """
+    Return a name for an Event that exists once, however often it is written.
+
+    It begins with the time, in microseconds: kubectl shows Events without a ``lastTimestamp``, which this kind may not
+    have, in the order of their names.
+    """
+    micros = (time - _EPOCH) // timedelta(microseconds=1)
+    return f"{meta['name'][:220]}.{micros:014x}{_said(meta, announcement)[:10]}"
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _cut(message: str) -> str:

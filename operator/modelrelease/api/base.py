@@ -44,6 +44,14 @@ Time = Annotated[AwareDatetime, PlainSerializer(_rfc3339, when_used="json")]
 """A moment in a status, to the second."""
 
 
+def _rfc3339_micro(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+MicroTime = Annotated[AwareDatetime, PlainSerializer(_rfc3339_micro, when_used="json")]
+"""A moment in a status, to the microsecond."""
+
+
 class SpecModel(BaseModel):
     """A part of a spec: written by users, refused when it holds a field that does not exist."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from modelrelease.api.base import BY_TYPE, StatusModel, Time
+from modelrelease.api.base import BY_TYPE, MicroTime, StatusModel, Time
 from modelrelease.api.decision import Verb
 from modelrelease.api.reasons import Outcome
 
@@ -223,7 +223,9 @@ class Announced(StatusModel):
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
-    time: Time = Field(description="When the transition was recorded.")
+    time: MicroTime = Field(
+        description="When the transition was recorded; several things told of one are microseconds apart, in order."
+    )
 
 
 class HistoryEntry(StatusModel):

@@ -41,7 +41,8 @@ class Announcement:
     An event: its type, its specific reason, and a message for people.
 
     Attributes:
-        time: When the transition that it tells of was recorded; None when it tells of none.
+        time: When the transition that it tells of was recorded, a microsecond later than what is told before it; None
+            when it tells of none.
     """
 
     type: Literal["Normal", "Warning"]
@@ -65,12 +66,19 @@ def recorded(
     told = announce(before, after, finding)
     if not told:
         return after
-    entries = [*missing, *(replace(it, time=now, message=it.message[:MESSAGE_KEPT]) for it in told)]
+    moments = (_millisecond(now) + timedelta(microseconds=number) for number in range(len(told)))
+    fresh = (replace(it, time=at, message=it.message[:MESSAGE_KEPT]) for it, at in zip(told, moments, strict=True))
+    entries = [*missing, *fresh]
     kept = [
         Announced(type=it.type, reason=it.reason, message=it.message, time=it.time or now)
         for it in entries[-ANNOUNCEMENTS_KEPT:]
     ]
     return after.model_copy(update={"announcements": kept})
+
+
+def _millisecond(moment: datetime) -> datetime:
+    """Return where its millisecond begins, so that what is told of it is not told ahead of time."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def to_tell(status: ReleaseStatus, now: datetime) -> list[Announcement]:
