@@ -39,6 +39,7 @@ def test_no_category_is_the_name_of_a_kind():
     assert of_kinds.isdisjoint({category for it in names for category in it["categories"]})
 
 
+@pytest.mark.slow
 def test_check_shows_the_difference_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """``--check`` fails with a diff as long as a file is not what it should be."""
     arguments = ["--out", str(tmp_path / "crds"), "--chart", str(tmp_path / "chart")]

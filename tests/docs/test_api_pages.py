@@ -69,6 +69,7 @@ def outputs():
                 yield yaml.safe_load(found["text"])
 
 
+@pytest.mark.slow
 def test_every_condition_and_every_reason_has_an_output():
     """In each status that a release of the states has it."""
     texts = [found for found in outputs() if "conditions" in found]

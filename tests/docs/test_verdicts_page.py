@@ -15,6 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "verdicts.md"
 FENCE = re.compile(r"^(?:`(\S+)`[^\n]*:\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example_prints_what_the_page_shows(tmp_path):
     """Files are written under the name in the line above them, commands run as shown."""
     ran = 0
