@@ -17,6 +17,7 @@ from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted,
 from modelrelease.adapters.kube import Children
 from modelrelease.api.decision import DecisionOutcome, DecisionStatus
 from modelrelease.api.parse import Asked, InvalidSpec, Release, named_contract, parse, parse_decision
+from modelrelease.api.reasons import Reason
 from modelrelease.api.release import StageKind
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.announce import Announcement, recorded, to_tell
@@ -25,6 +26,7 @@ from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.decide import (
     Cancel,
     Decision,
+    Hold,
     RollBack,
     Situation,
     Start,
@@ -161,13 +163,13 @@ async def reconcile(
     situation, rulings = take_up(Situation(release, before, seen, found, now, jumps))
     decision = decide(situation)
     left = dossier(situation, decision)
+    unkept = None
+    if left and not isinstance(decision, RollBack) and (unkept := await _tried(world.kube.keep(left.manifest))):
+        # A gate is passed only when what it was passed on is kept; users lose nothing by waiting.
+        decision, left = _waits_for(unkept, before), None
     after = transition(situation, decision, left.name if left else None)
     after = recorded(before, after, now, situation.finding, _missing(body, before, now, world))
     world.log.decided(release, before.stage, decision)
-    if left and not isinstance(decision, RollBack) and (failure := await _tried(world.kube.keep(left.manifest))):
-        # A gate is passed only when what it was passed on is kept; users lose nothing by waiting.
-        await _complain(body, failure, world)
-        raise failure
     body = await _record(body, before, after, world)
     planned = plan(release, after, seen, now, drain=world.drain)
     failure = await _apply(release, planned, world, route_only=_returns_users(before, decision))
@@ -176,7 +178,7 @@ async def reconcile(
     await _answer(body, decided, rulings, world, now)
     if unheard:
         await _complain(body, unheard, world)
-    if failure:
+    if failure := unkept or failure:
         await _complain(body, failure, world)
         raise failure
     return look_again(release, after, decision, situation.finding, planned, now, shortest=world.scrape_interval)
@@ -326,6 +328,12 @@ async def _record(body: dict[str, Any], before: ReleaseStatus, after: ReleaseSta
     return await world.kube.write_status(body, after.as_json())
 
 
+def _waits_for(unkept: AdapterError, status: ReleaseStatus) -> Hold:
+    """Return what is done instead of leaving a gate that could not be kept: nothing, and people are told why."""
+    message = f"stage {status.stage} is not left: its evidence cannot be kept: {unkept}"
+    return Hold(Reason.EVIDENCE_NOT_KEPT, message, stalled=_said_no(unkept))
+
+
 def _returns_users(before: ReleaseStatus, decision: Decision) -> bool:
     """Return whether the route is to be written first and alone: users are taken off a candidate."""
     leaves = isinstance(decision, RollBack | Cancel | Start)
@@ -440,5 +448,10 @@ def _outcome(ruling: Ruling, now: datetime) -> dict[str, Any]:
 
 async def _complain(body: dict[str, Any], failure: AdapterError, world: World) -> None:
     """Tell people what the API server refuses; what it could not be asked is a matter of the next tick."""
-    if isinstance(failure, Refused | Conflict) and not isinstance(failure, Overtaken):
+    if _said_no(failure):
         await world.kube.emit(body, Announcement("Warning", "NotApplied", str(failure)))
+
+
+def _said_no(failure: AdapterError) -> bool:
+    """Return whether the API server has understood and refused: trying again does not help by itself."""
+    return isinstance(failure, Refused | Conflict) and not isinstance(failure, Overtaken)

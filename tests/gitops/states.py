@@ -9,6 +9,7 @@ import asyncio
 import copy
 import functools
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import requests
 
+from modelrelease.adapters.errors import Refused
 from modelrelease.api.base import API_VERSION
 from modelrelease.core.announce import Announcement
 from modelrelease.core.counts import BinCounts, Noise, StageCounts
@@ -377,6 +379,13 @@ async def _bad_contract(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _not_kept(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.says_no["keep"] = 'configmaps "radar" is forbidden: exceeded quota: objects, used: count/configmaps=50'
+    with suppress(Refused):
+        await _ticks(lab, 60)
+
+
 async def _pods_gone(lab: Lab) -> None:
     await _in("canary-10")(lab)
     lab.kube.broken.add(revision_of(NEW).name)
@@ -538,6 +547,7 @@ STATES: Final[dict[str, State]] = {
     "bad-contract": State(_bad_contract, "Failed", "Degraded"),
     "no-mirror": State(_no_mirror, "Failed", "Degraded"),
     "route-rejected": State(_route_rejected, "Failed", "Degraded"),
+    "not-kept": State(_not_kept, "Failed", "Degraded"),
     "name-conflict": State(_name_conflict, "Failed", "Degraded"),
     "pods-gone": State(_pods_gone, "Failed", "Degraded"),
 }

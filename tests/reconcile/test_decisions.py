@@ -1,10 +1,12 @@
 """People in the loop: approvals, rollbacks, retries and promotions, through the real reconcile and the real judge."""
 
 import copy
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
+from modelrelease.adapters.errors import Refused, Unreachable
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile import test_reconcile
 from tests.reconcile.fakes import FakeKube, Lab
@@ -467,6 +469,44 @@ async def test_a_gate_is_not_passed_while_nothing_can_be_kept():
     lab.kube.down = set()
     await lab.run()
     assert set(lab.kube.status["history"][-1]["evidence"]) <= lab.kube.dossiers.keys()
+
+
+async def test_people_are_told_that_nothing_can_be_kept():
+    """The gate is looked at and shown as ever, what people decide is answered, and it goes on once there is room."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.kube.says_no["keep"] = "configmaps is forbidden: exceeded quota"
+    promote = lab.kube.decide("Promote", "2")
+    for _ in range(5):
+        with suppress(Refused):
+            await lab.tick()
+        lab.now += timedelta(minutes=2)
+    assert lab.kube.status["stage"] == "canary-10"
+    why = "stage canary-10 is not left: its evidence cannot be kept: " + lab.kube.says_no["keep"]
+    for kind, state in (("Ready", "False"), ("Stalled", "True")):
+        told = condition(lab, kind)
+        assert (told["status"], told["reason"], told["message"]) == (state, "EvidenceNotKept", why)
+    assert condition(lab, "Reconciling") is None
+    assert lab.kube.status["gate"]["evaluatedAt"] > lab.kube.status["stageStartTime"]
+    assert lab.kube.outcome(promote) == "Applied"
+    assert {"EvidenceNotKept", "NotApplied", "PromotionRequested"} <= set(reasons(lab))
+    lab.kube.says_no.clear()
+    await lab.run(until="full")
+    assert condition(lab, "Stalled") is None
+
+
+async def test_a_write_that_fails_once_is_no_reason_to_call_somebody():
+    """Whether a ConfigMap was written is asked again soon; that is not stalled."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="shadow")
+    lab.kube.down = {f"keep radar-{revision_of('2').name}-shadow"}
+    for _ in range(10):
+        with suppress(Unreachable):
+            await lab.tick()
+    assert condition(lab, "Reconciling")["reason"] == "EvidenceNotKept"
+    assert condition(lab, "Stalled") is None
 
 
 async def _journey(kube: FakeKube) -> Lab:
