@@ -156,7 +156,7 @@ async def reconcile(
     contract, (decided, unheard) = await asyncio.gather(_contract(body, world), _decided(body, world))
     release = parse(body, contract)
     if isinstance(release, InvalidSpec):
-        return await _refuse(release, body, before, decided, world, now, unheard)
+        return await _refuse(release, body, before, decided, world, now, jumps, unheard)
 
     seen = await _observe(release, before, decided, world, moment)
     found = evaluate(release, before, seen.evidence)
@@ -168,13 +168,13 @@ async def reconcile(
         # A gate is passed only when what it was passed on is kept; users lose nothing by waiting.
         decision, left = _waits_for(unkept, before), None
     after = transition(situation, decision, left.name if left else None)
-    after = recorded(before, after, now, situation.finding, _missing(body, before, now, world))
+    after = recorded(before, after, now, situation.finding, _missing(body, before, now, jumps, world))
     world.log.decided(release, before.stage, decision)
     body = await _record(body, before, after, world)
     planned = plan(release, after, seen, now, drain=world.drain)
     failure = await _apply(release, planned, world, route_only=_returns_users(before, decision))
     failure = await _file(release, after, left if isinstance(decision, RollBack) else None, seen, world) or failure
-    await _say(body, after, now, world)
+    await _say(body, after, now, jumps, world)
     await _answer(body, decided, rulings, world, now)
     if unheard:
         await _complain(body, unheard, world)
@@ -191,6 +191,7 @@ async def _refuse(
     decided: Sequence[dict[str, Any]],
     world: World,
     now: datetime,
+    jumps: tuple[Jump, ...],
     unheard: AdapterError | None,
 ) -> timedelta | None:
     """Record that the spec cannot be carried out; users stay, or come back, to where status has promised them."""
@@ -198,11 +199,11 @@ async def _refuse(
     decision = refuse(invalid, asked)
     children = await _children(invalid, before, world)
     after = transition_invalid(asked, invalid, decision, children.workloads if children else {}, now)
-    after = recorded(before, after, now, missing=_missing(body, before, now, world))
+    after = recorded(before, after, now, missing=_missing(body, before, now, jumps, world))
     world.log.decided(invalid, before.stage, decision)
     body = await _record(body, before, after, world)
     failure = await _reroute(invalid, children.route if children else None, after, world)
-    await _say(body, after, now, world)
+    await _say(body, after, now, jumps, world)
     await _answer(body, decided, rulings, world, now)
     if unheard:
         await _complain(body, unheard, world)
@@ -408,14 +409,18 @@ def _objects_of(release: Release, revision: str) -> list[Manifest]:
     return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
 
 
-def _missing(body: dict[str, Any], status: ReleaseStatus, now: datetime, world: World) -> list[Announcement]:
+def _missing(
+    body: dict[str, Any], status: ReleaseStatus, now: datetime, jumps: tuple[Jump, ...], world: World
+) -> list[Announcement]:
     """Return what was to be told of the last transition, and may not have been: by an operator that ended since."""
-    return [it for it in to_tell(status, now) if not world.kube.emitted(body, it)]
+    return [it for it in to_tell(status, now, jumps) if not world.kube.emitted(body, it)]
 
 
-async def _say(body: dict[str, Any], status: ReleaseStatus, now: datetime, world: World) -> None:
+async def _say(
+    body: dict[str, Any], status: ReleaseStatus, now: datetime, jumps: tuple[Jump, ...], world: World
+) -> None:
     """Tell what *status* wants to be told; each time, for only what is missing is written."""
-    for announcement in to_tell(status, now):
+    for announcement in to_tell(status, now, jumps):
         await world.kube.emit(body, announcement)
 
 

@@ -390,7 +390,7 @@ def nothing_is_left_untold(told: Told) -> None:
     if tick.died or tick.error or "event" in tick.failed:
         return
     now = tick.now.replace(microsecond=0)
-    assert tick.told.issuperset([*to_tell(told.before, now), *to_tell(told.after, now)])
+    assert tick.told.issuperset([*to_tell(told.before, now, tick.jumps), *to_tell(told.after, now, tick.jumps)])
 
 
 def the_status_can_be_stored(told: Told) -> None:

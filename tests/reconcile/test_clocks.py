@@ -1,15 +1,17 @@
 """Rollouts under a clock that jumps: no stage gets shorter, nobody is blamed, and a breach is heard at any time."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from modelrelease.adapters.errors import Unreachable
 from modelrelease.core.elapsed import Jump
 from modelrelease.reconcile import reconcile
 from tests.builders import NO_METRICS, revision_of
 from tests.reconcile.fakes import FakeMetrics, Lab
-from tests.reconcile.test_reconcile import ONE, a_lab, release
+from tests.reconcile.test_reconcile import ONE, a_lab, reasons, release
 
 MINUTE = timedelta(minutes=1)
 JUMPS = [timedelta(hours=2), timedelta(hours=-2), timedelta(days=400)]
@@ -154,3 +156,21 @@ async def test_a_breach_is_heard_after_a_jump():
     jump = await set_clock(lab, timedelta(hours=2))
     assert await look(lab, jump) == "RolledBack"
     assert lab.kube.weights == {ONE: 100}
+
+
+@pytest.mark.parametrize("by", JUMPS, ids=str)
+async def test_a_jump_does_not_make_news_old(by):
+    """What could not be told at once is told after the clock was set, or the machine has slept."""
+    lab = await a_lab()
+    release(lab, "2")
+    await entered(lab, "canary-10")
+    lab.kube.decide("Rollback", "2")
+    lab.kube.down = {"event RolledBack"}
+    with suppress(Unreachable):
+        await look(lab)
+    assert lab.kube.status["stage"] == "RolledBack"
+    lab.kube.down = set()
+    jump = await set_clock(lab, by)
+    lab.now += MINUTE
+    await look(lab, jump)
+    assert {"RolledBack", "RevisionRejected"} <= set(reasons(lab))

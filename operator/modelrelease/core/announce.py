@@ -6,7 +6,7 @@ What is to be told of a transition is recorded in the very status that it leads 
 that dies in between loses nothing: the next one reads what was to be told, and tells what is missing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -23,6 +23,7 @@ from modelrelease.api.status import (
     ReleaseStatus,
     StageRecord,
 )
+from modelrelease.core.elapsed import Jump, elapsed
 from modelrelease.core.rulings import known_decisions
 from modelrelease.core.verdict import Finding, GateVerdict
 
@@ -81,9 +82,9 @@ def _millisecond(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def to_tell(status: ReleaseStatus, now: datetime) -> list[Announcement]:
+def to_tell(status: ReleaseStatus, now: datetime, jumps: Sequence[Jump] = ()) -> list[Announcement]:
     """Return what *status* wants to be told and is still worth it, whoever has told it meanwhile."""
-    fresh = (it for it in status.announcements if now - it.time < TOLD_WITHIN)
+    fresh = (it for it in status.announcements if elapsed(it.time, now, jumps) < TOLD_WITHIN)
     return [Announcement(it.type, it.reason, it.message, it.time) for it in fresh]
 
 
