@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from modelrelease.adapters.errors import Unreachable
+from modelrelease.reconcile import reconcile
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, Lab
 
@@ -137,6 +138,17 @@ async def test_an_edit_in_mid_rollout_replaces_the_candidate():
     await lab.run(until="Completed")
     await lab.run()
     assert {name for kind, name in lab.kube.objects if kind == "Deployment"} == {THREE}
+
+
+async def test_two_edits_within_a_second_are_two_rollouts():
+    """Status holds whole seconds; both rollouts are told, and the end of the first one."""
+    lab = await a_lab()
+    release(lab, "2")
+    await reconcile("fraud", "radar", lab.world, lab.now)
+    release(lab, "3")
+    await reconcile("fraud", "radar", lab.world, lab.now + timedelta(milliseconds=400))
+    assert reasons(lab) == ["RolloutStarted", "RolloutCancelled", "RolloutStarted"]
+    assert lab.kube.status["candidate"]["version"] == "3"
 
 
 async def test_a_revert_to_stable_cancels_without_blame():

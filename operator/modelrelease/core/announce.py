@@ -146,8 +146,7 @@ def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
             "begin anew, and what earlier stages showed counts no more",
         )
         return
-    moved = (before.stage, before.stage_start_time) != (after.stage, after.stage_start_time)
-    if not moved:
+    if _place(before) == _place(after):
         yield from _growing(before, after)
         return
     match after.stage:
@@ -161,6 +160,11 @@ def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
             yield from _ended(before, after)
         case _:
             yield from _entered(before, after, finding)
+
+
+def _place(status: ReleaseStatus) -> tuple[object, ...]:
+    """Return where a rollout stands, and whose it is: two of them can begin within one second."""
+    return status.stage, status.stage_start_time, status.candidate and status.candidate.revision
 
 
 def _open_stage(status: ReleaseStatus) -> StageRecord | None:
