@@ -220,7 +220,20 @@ async def _children(invalid: InvalidSpec, status: ReleaseStatus, world: World) -
     """Read what belongs to an invalid release that has pods; a name that is not valid cannot even be asked for."""
     if status.stable is None and status.candidate is None:
         return None
-    return await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ())
+    return _told(await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ()), status)
+
+
+def _told(children: Children, status: ReleaseStatus) -> Children:
+    """
+    Return the *children* if they tell whether users are where *status* promises.
+
+    Raises:
+        UnknownKind: They do not: an API server that is starting does not know HTTPRoutes yet. Where none has been
+            promised to anybody, there is none, and what is said about the Gateway tells why.
+    """
+    if children.unknown_route and traffic_of(status):
+        raise children.unknown_route
+    return children
 
 
 async def _contract(body: dict[str, Any], world: World) -> dict[str, Any] | None:
@@ -247,7 +260,7 @@ async def _observe(
 ) -> Observation:
     parts = (status.stable, status.candidate)
     names = {release.desired.name, *(part.revision for part in parts if part)}
-    children = await world.kube.read_children(release.namespace, release.name, release.uid, names)
+    children = _told(await world.kube.read_children(release.namespace, release.name, release.uid, names), status)
     traffic = traffic_of(status)
     return Observation(
         workloads=children.workloads,

@@ -1,12 +1,14 @@
 """The life of a rollout, through the real reconcile and the real judge: what users get at every moment."""
 
+import copy
 import itertools
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from modelrelease.adapters.errors import Unreachable
+from modelrelease.adapters.errors import UnknownKind, Unreachable
 from modelrelease.reconcile import reconcile
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, Lab
@@ -282,6 +284,41 @@ async def test_a_restart_of_the_pods_is_no_loss_of_them():
     assert condition(lab, "Available")["status"] == "True"
     lab.kube.restarting.clear()
     await lab.run(until="full")
+
+
+class Starting(FakeKube):
+    """An API server that has not loaded the Gateway API yet."""
+
+    def _children(self, name, uid):
+        unknown = UnknownKind("the API server does not know HTTPRoutes")
+        return replace(super()._children(name, uid), route=None, unknown_route=unknown)
+
+
+async def test_a_route_that_cannot_be_asked_for_is_not_absent():
+    """An API server that is starting says nothing of the route that users are sent by: nothing is concluded from it."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    before = copy.deepcopy(lab.kube.body)
+    lab.kube.__class__ = Starting
+    with pytest.raises(UnknownKind):
+        await lab.tick()
+    assert lab.kube.body == before
+    lab.kube.edit(server={"port": "http"})
+    lab.kube.decide("Rollback", "2")
+    with pytest.raises(UnknownKind):
+        await lab.tick()
+    assert lab.kube.status["stage"] == "canary-10", "a rollback without a route would tell people what is not so"
+    lab.kube.__class__ = FakeKube
+    await lab.tick()
+    assert lab.kube.weights == {ONE: 100}
+
+
+async def test_where_nobody_is_served_yet_there_is_no_route():
+    """Without the Gateway API a first release says what it lacks."""
+    lab = Lab(Starting(body=a_body("1"), gateway=None))
+    await lab.run(ticks=3)
+    assert condition(lab, "Stalled")["reason"] == "GatewayNotFound"
 
 
 async def test_a_failing_object_does_not_keep_the_route_from_being_written():

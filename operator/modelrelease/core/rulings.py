@@ -110,14 +110,26 @@ def _answer(it: Situation, spec: DecisionSpec) -> _Answer:
 def take_up_rollbacks(
     asked: Sequence[Asked], status: ReleaseStatus, invalid: InvalidSpec, now: datetime
 ) -> tuple[ReleaseStatus, tuple[Ruling, ...]]:
-    """Do the same while the spec cannot be carried out: then a Rollback applies, and nothing else can."""
+    """
+    Do the same while the spec cannot be carried out: then a Rollback applies, and nothing else can.
+
+    A contract that is not there may be back in a moment, as when a tool deletes it and makes it anew: what else people
+    decided waits for it, without a ruling.
+    """
     rulings = []
     for one in _oldest_first(asked):
+        if invalid.reason is Reason.CONTRACT_NOT_FOUND and not _needs_no_contract(one, status):
+            continue
         ruling = _rule(one, status, now, partial(_answer_without_spec, status, invalid))
         rulings.append(ruling)
         if ruling.record:
             status = status.model_copy(update={"decisions": [*status.decisions, ruling.record][-DECISIONS_KEPT:]})
     return status, tuple(rulings)
+
+
+def _needs_no_contract(asked: Asked, status: ReleaseStatus) -> bool:
+    rolls_back = isinstance(asked.spec, DecisionSpec) and asked.spec.decision is Verb.ROLLBACK
+    return rolls_back or isinstance(asked.spec, str) or _is_known(asked, status)
 
 
 def _answer_without_spec(status: ReleaseStatus, invalid: InvalidSpec, spec: DecisionSpec) -> _Answer:
@@ -136,7 +148,7 @@ def _rule(asked: Asked, status: ReleaseStatus, now: datetime, answer: Callable[[
     spec = asked.spec
     if isinstance(spec, str):
         return Ruling(asked, DecisionOutcome.REFUSED, spec)
-    if any(record.uid == asked.uid for record in known_decisions(status)):
+    if _is_known(asked, status):
         return Ruling(asked, DecisionOutcome.APPLIED, _APPLIED[spec.decision].format(revision=spec.revision))
     match answer(spec):
         case _Applies() as applies:
@@ -157,6 +169,10 @@ def _rule(asked: Asked, status: ReleaseStatus, now: datetime, answer: Callable[[
             return Ruling(asked, DecisionOutcome.STALE, message)
         case _Impossible(message=message):
             return Ruling(asked, DecisionOutcome.REFUSED, message)
+
+
+def _is_known(asked: Asked, status: ReleaseStatus) -> bool:
+    return any(record.uid == asked.uid for record in known_decisions(status))
 
 
 def known_decisions(status: ReleaseStatus) -> list[DecisionRecord]:
