@@ -258,7 +258,7 @@ def _asked(decided: Iterable[dict[str, Any]]) -> tuple[Asked, ...]:
 async def _observe(
     release: Release, status: ReleaseStatus, decided: Iterable[dict[str, Any]], world: World, moment: datetime
 ) -> Observation:
-    parts = (status.stable, status.candidate)
+    parts = (status.stable, status.serving, status.candidate)
     names = {release.desired.name, *(part.revision for part in parts if part)}
     children = _told(await world.kube.read_children(release.namespace, release.name, release.uid, names), status)
     traffic = traffic_of(status)

@@ -470,6 +470,11 @@ async def _first_is_bad(lab: Lab) -> None:
     await _ticks(lab, 12)
 
 
+async def _first_is_replaced(lab: Lab) -> None:
+    await _first_is_bad(lab)
+    await _pending(lab)
+
+
 async def _first_never_available(lab: Lab) -> None:
     lab.kube.broken.add(revision_of(OLD).name)
     await lab.run(until="Pending")
@@ -542,6 +547,7 @@ STATES: Final[dict[str, State]] = {
     "rejected-again": State(_rejected_again, "Failed", "Degraded"),
     "never-available": State(_never_available, "Failed", "Degraded"),
     "first-never-available": State(_first_never_available, "Failed", "Degraded", first=True),
+    "first-is-replaced": State(_first_is_replaced, "InProgress", "Progressing", first=True),
     "first-is-bad": State(_first_is_bad, "Failed", "Degraded", first=True),
     "invalid-spec": State(_invalid, "Failed", "Degraded"),
     "automation-lost": State(_automation_lost, "Failed", "Degraded"),

@@ -109,7 +109,7 @@ def _trial(status: ReleaseStatus) -> CandidateStatus | None:
 
 def _shares(status: ReleaseStatus) -> dict[str, int]:
     """Return the share of users by revision, in percent, as status says."""
-    return {part.revision: part.weight for part in (status.stable, status.candidate) if part and part.weight}
+    return {part.revision: part.weight for part in status.users}
 
 
 def _routed(route: Object | None) -> dict[str, int]:
@@ -319,7 +319,7 @@ def the_route_follows_the_status(told: Told) -> None:
 def nothing_that_is_needed_goes(told: Told) -> None:
     """A revision keeps its objects while the route names it or status gives it a part; nobody else's are touched."""
     after = told.after
-    parts = {part.revision for part in (after.stable, _trial(after)) if part}
+    parts = {part.revision for part in (after.stable, after.serving, _trial(after)) if part}
     for effect in told.tick.effects:
         if effect.what.startswith("delete"):
             revision = effect.what.rpartition("-")[2]
@@ -366,7 +366,7 @@ def conditions_agree(told: Told) -> None:
         if of["Ready"].status == "True":
             assert told.release.desired.name == status.stable.revision
             assert _shares(status) == {status.stable.revision: 100}
-        parts = [part for part in (status.stable, status.candidate) if part and part.weight]
+        parts = status.users
         served = bool(parts) and all(_answering(told.tick, part) for part in parts)
         assert (of["Available"].status == "True") is served
         if "TrafficInSync" in of and of["TrafficInSync"].status == "True":

@@ -10,7 +10,7 @@ import modelrelease.reconcile
 from modelrelease.adapters.errors import Overtaken, Refused, Unreachable
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, FakeMetrics, Lab
-from tests.reconcile.test_reconcile import ONE, TWO, a_lab, condition, reasons, release
+from tests.reconcile.test_reconcile import ONE, THREE, TWO, a_lab, condition, reasons, release
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +130,71 @@ async def test_a_successor_of_a_first_release_that_failed_is_not_said_to_have_a_
     await lab.tick()
     assert condition(lab, "Available")["status"] == "False"
     assert not [message for _, message in lab.kube.events if "is on the stable revision" in message]
+
+
+async def test_a_successor_of_a_first_release_that_broke_its_contract_leaves_users_where_they_are():
+    """They are answered by it until the next one can: it is looked after, and said to serve, but never returned to."""
+    lab = Lab(FakeKube(body=a_body("1", analysis={"interval": "1m"})))
+    lab.metrics.error_rate = 0.5
+    await lab.run(until="full")
+    await lab.run(ticks=5)
+    lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    await lab.run(ticks=4)
+    assert lab.kube.status["stage"] == "Pending"
+    assert condition(lab, "Available")["message"] == "users are served by version 1 (100 %)"
+    assert condition(lab, "TrafficInSync")["status"] == "True"
+    assert "users stay on version 1 until the next one can serve" in dict(lab.kube.events)["RolloutCancelled"]
+
+    del lab.kube.objects["Deployment", ONE]
+    lab.kube.objects["HTTPRoute", "radar"]["spec"]["rules"][0]["backendRefs"] = []
+    await lab.run(ticks=2)
+    assert ("Deployment", ONE) in lab.kube.objects
+    assert lab.kube.weights == {ONE: 100}
+
+    release(lab, "3")
+    lab.metrics.error_rate = 0.0
+    await lab.tick()
+    assert lab.kube.status["serving"]["version"] == "1", "the one in between has served nobody"
+    await lab.run(until="full")
+    assert lab.kube.weights == {THREE: 100}
+    assert "serving" not in lab.kube.status
+    await lab.run(until="Completed")
+    await lab.run()
+    assert {name for kind, name in lab.kube.objects if kind == "Deployment"} == {THREE}
+
+
+async def test_a_first_release_whose_plan_is_edited_goes_on_serving():
+    """Its rollout starts over; users stay, though none of its pods may be available now."""
+    lab = Lab(FakeKube(body=a_body("1")))
+    await lab.run(until="full")
+    await lab.tick()
+    lab.kube.edit(stages=[{"name": "watch", "full": {}, "bake": "1h"}])
+    lab.kube.broken.add(revision_of("1").name)
+    await lab.run(ticks=3)
+    assert lab.kube.status["stage"] == "Pending"
+    assert lab.kube.weights == {ONE: 100}
+    assert condition(lab, "TrafficInSync")["status"] == "True"
+    assert condition(lab, "Available")["message"] == "no pod of version 1 is available"
+    lab.kube.broken.clear()
+    await lab.run(until="watch")
+    assert lab.kube.weights == {ONE: 100}
+
+
+async def test_a_first_release_that_is_wanted_again_goes_on_serving():
+    """Its successor is given up before it was ready: users never left."""
+    lab = Lab(FakeKube(body=a_body("1", analysis={"interval": "1m"})))
+    lab.metrics.error_rate = 0.5
+    await lab.run(until="full")
+    await lab.run(ticks=5)
+    lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    await lab.run(ticks=3)
+    release(lab, "1")
+    lab.kube.writes.clear()
+    await lab.run(until="full")
+    assert lab.kube.weights == {ONE: 100}
+    assert not [write for write in lab.kube.writes if write.startswith(("route", f"Deployment {ONE}"))]
 
 
 @pytest.mark.parametrize("stage", ["Pending", "canary-50"])
@@ -254,11 +319,11 @@ async def test_what_somebody_else_has_made_his_own_is_not_deleted():
 
 
 async def test_a_route_that_is_left_over_is_not_called_in_sync():
-    """A first release was given up before it was the release: status gives users to nobody, whatever the route says."""
+    """The release was restored from a backup without its status: it gives users to nobody, whatever the route says."""
     lab = Lab(FakeKube(body=a_body("1")))
     await lab.run(until="full")
     await lab.tick()
-    lab.kube.edit(stages=[{"name": "watch", "full": {}, "bake": "1h"}])
+    del lab.kube.body["status"]
     lab.kube.broken.add(revision_of("1").name)
     await lab.tick()
     await lab.tick()

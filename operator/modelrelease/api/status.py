@@ -256,6 +256,11 @@ class ReleaseStatus(StatusModel):
     stage: str = Field(default="", description="A name from spec.stages, or Pending, Completed, RolledBack.")
     stage_start_time: Time | None = None
     stable: StableStatus | None = None
+    serving: RevisionStatus | None = Field(
+        default=None,
+        description="The revision that users stay on while the candidate, which replaces a first release that never "
+        "became stable, gets ready. It is no baseline, and nobody returns to it.",
+    )
     candidate: CandidateStatus | None = None
     gate: GateStatus | None = None
     forecast: list[StageForecast] = Field(
@@ -280,6 +285,11 @@ class ReleaseStatus(StatusModel):
         "that starts writes those that are missing.",
     )
     conditions: list[Condition] = Field(default_factory=list, json_schema_extra=BY_TYPE)
+
+    @property
+    def users(self) -> tuple[RevisionStatus, ...]:
+        """The revisions that users are given to, the stable one first."""
+        return tuple(part for part in (self.stable, self.serving, self.candidate) if part and part.weight)
 
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of this type, if it is present."""

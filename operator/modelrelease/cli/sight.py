@@ -213,13 +213,12 @@ def _spec(given: Mapping[str, Any]) -> ReleaseSpec | None:
 
 def users(status: ReleaseStatus) -> str:
     """Return who serves users, such as ``version 1 (90 %) and version 2 (10 %)``; "" for nobody."""
-    parts = [part for part in (status.stable, status.candidate) if part and part.weight]
-    return " and ".join(f"{called(status, part)} ({part.weight} %)" for part in parts)
+    return " and ".join(f"{called(status, part)} ({part.weight} %)" for part in status.users)
 
 
 def called(status: ReleaseStatus, part: RevisionStatus) -> str:
     """Return how people call a revision: by its version, unless both have the same, such as two builds of one model."""
-    stable, candidate = status.stable, status.candidate
+    stable, candidate = status.stable or status.serving, status.candidate
     same = stable and candidate and stable.version == candidate.version and stable.revision != candidate.revision
     return f"version {part.version}, revision {part.revision}" if same else f"version {part.version}"
 

@@ -188,7 +188,7 @@ def _begun(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
     if after.candidate is None:
         return
     if before.candidate and before.stage != ROLLED_BACK:
-        traffic = "all traffic is on the stable revision" if after.stable else "there is no stable revision yet"
+        traffic = "all traffic is on the stable revision" if after.stable else _without_stable(after)
         yield Announcement(
             "Normal",
             "RolloutCancelled",
@@ -200,6 +200,11 @@ def _begun(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
         yield Announcement("Normal", "InitialRelease", f"{new} is the first: nothing to compare with, straight to full")
     else:
         yield Announcement("Normal", "RolloutStarted", f"{new} is to replace version {after.stable.version}")
+
+
+def _without_stable(after: ReleaseStatus) -> str:
+    stay = f"users stay on version {after.serving.version} until the next one can serve" if after.serving else ""
+    return stay or "there is no stable revision yet"
 
 
 def _entered(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:

@@ -25,6 +25,7 @@ from modelrelease.api.status import (
     LineageStatus,
     Rejected,
     ReleaseStatus,
+    RevisionStatus,
     StableStatus,
     StageRecord,
     Suggestion,
@@ -225,6 +226,7 @@ def _start(it: Situation) -> ReleaseStatus:
             "stage": PENDING,
             "stage_start_time": it.now,
             "stable": _all_users(it.status.stable),
+            "serving": _serving(it),
             "candidate": candidate,
             "gate": None,
             "forecast": [],
@@ -233,6 +235,13 @@ def _start(it: Situation) -> ReleaseStatus:
             "decisions": [record for record in decisions if record.revision == desired.name],
         }
     )
+
+
+def _serving(it: Situation) -> RevisionStatus | None:
+    """Return who keeps the users while the next candidate gets ready, where there is no stable revision to do it."""
+    if it.status.stable or it.trial is None or not it.trial.weight:
+        return it.status.serving
+    return RevisionStatus(revision=it.trial.revision, version=it.trial.version, weight=it.trial.weight, since=it.now)
 
 
 def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
@@ -254,7 +263,9 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
         stages=[*_closed(it.trial.stages, it.now), record],
     )
     # The verdict that opened the stage says nothing of it.
-    return status.model_copy(update={"stage": stage.name, "stage_start_time": it.now, "stable": stable, "gate": None})
+    serving = None if stage.weight else it.status.serving
+    moved = {"stage": stage.name, "stage_start_time": it.now, "stable": stable, "serving": serving, "gate": None}
+    return status.model_copy(update=moved)
 
 
 def _rejudge(it: Situation) -> ReleaseStatus:
