@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.apiserver, pytest.mark.prometheus,
 INTERVAL = 5.0
 BAKE = 10.0
 BEGINS = 6.0
-"""Seconds from the start of a stage until what is counted is its evidence: a scrape, as the operator is told, and one."""
+"""Seconds from the start of a stage until what is counted is its evidence: one scrape and a second."""
 HELD = float(os.environ.get("FAULTS_SUSTAINED", "300" if FULL else "12"))
 SLACK = 25.0
 """Seconds for a question under way (10) and for a server that is left alone after failures (15)."""
