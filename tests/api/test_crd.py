@@ -218,6 +218,7 @@ DECISION = {
     "approvedBy": "ana@example.com",
     "reason": "checked by hand",
     "despite": "BreachHeld",
+    "overruled": ["steady"],
     "time": TIME,
 }
 FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(

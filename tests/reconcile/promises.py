@@ -220,6 +220,8 @@ def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after
     overruled = Reason.BREACH_HELD if breach else Reason.DEADLINE_EXCEEDED
     late = told.tick.now.replace(microsecond=0) - left.start_time > planned.deadline_time
     advances = release.spec.on_inconclusive is OnInconclusive.ADVANCE and late and not breach
+    broken = {it.clause for it in verdict.clauses if (it.outcome, it.on_breach) == (Outcome.BREACH, OnBreach.HOLD)}
+    assert broken <= {name for it in approvals for name in it.overruled or ()}, "nobody saw that one broken"
     assert advances or any(it.despite == overruled for it in approvals), "an approval skips no more than it names"
 
 

@@ -189,6 +189,11 @@ class DecisionRecord(StatusModel):
     approved_by: str
     reason: str = ""
     despite: str | None = Field(default=None, description="The hold that an Approve overrules.")
+    overruled: list[str] | None = Field(
+        default=None,
+        description="Of an Approve in spite of BreachHeld: the clauses that were broken when it was taken up. "
+        "Another one that breaks holds anew.",
+    )
     ahead: str | None = Field(
         default=None,
         description="Of an Approve given before its stage began: digest of the contract that it was given under. "

@@ -44,7 +44,7 @@ from modelrelease.api.status import (
 from modelrelease.core.counts import MetricsUnavailable, StageCounts
 from modelrelease.core.elapsed import Jump, elapsed
 from modelrelease.core.observation import Observation
-from modelrelease.core.verdict import Finding, GateVerdict
+from modelrelease.core.verdict import ClauseVerdict, Finding, GateVerdict
 
 NO_PODS_GRACE: Final = timedelta(seconds=15)
 """How long users may be sent to a candidate that has no pod left: one restart, not more."""
@@ -217,6 +217,13 @@ class Situation:
     def overruled(self, reason: Reason) -> bool:
         """Return whether a person has approved the open stage in spite of *reason*."""
         return any(it.despite == reason for it in self.approvals)
+
+    @property
+    def unseen(self) -> tuple[ClauseVerdict, ...]:
+        """The broken clauses that hold the open stage, and that nobody has seen broken who approved it."""
+        overruled = {name for it in self.approvals for name in it.overruled or ()}
+        held = self.finding.held if isinstance(self.finding, GateVerdict) else ()
+        return tuple(it for it in held if it.clause not in overruled)
 
     @property
     def plan(self) -> tuple[Stage, ...]:
@@ -483,12 +490,21 @@ def _breach(it: Situation) -> Decision | None:
     if not _breaks_contract(verdict):
         return None
     if verdict.on_breach is OnBreach.HOLD:
-        held = Hold(Reason.BREACH_HELD, f"{verdict.message}. A person decides: Approve, Rollback or Promote")
-        return None if it.overruled(Reason.BREACH_HELD) else held
+        return _held(it, verdict)
     if it.initial:
         message = f"{verdict.message}; there is no stable revision to return to, traffic stays"
         return Hold(Reason.CONTRACT_BREACHED, message, stalled=True)
     return RollBack(Reason.CONTRACT_BREACHED, verdict.message)
+
+
+def _held(it: Situation, verdict: GateVerdict) -> Decision | None:
+    """Hold for every broken clause that no approval has seen; what it has not seen, nobody approved."""
+    message = verdict.message
+    if it.overruled(Reason.BREACH_HELD):
+        if not it.unseen:
+            return None
+        message = "; ".join(clause.message for clause in it.unseen)
+    return Hold(Reason.BREACH_HELD, f"{message}. A person decides: Approve, Rollback or Promote")
 
 
 def _nothing_to_compare(it: Situation) -> Decision | None:
@@ -551,7 +567,7 @@ def _inconclusive(it: Situation) -> Decision | None:
 # What comes next.
 
 
-def _baking(it: Situation, lived: timedelta | None = None, because: str = "the gate passes") -> Decision | None:
+def _baking(it: Situation, lived: timedelta | None = None, because: str = "") -> Decision | None:
     """Hold until the stage has *lived* for its bake; by default, what counts is the time of which there is evidence."""
     if it.stage is None or it.record is None:
         return None
@@ -562,7 +578,20 @@ def _baking(it: Situation, lived: timedelta | None = None, because: str = "the g
     left = it.stage.bake_time - lived
     if left <= timedelta(0):
         return None
-    return Hold(Reason.BAKING, f"stage {it.stage.name}: {because}; it bakes until {_at(it, left)}{doubt}")
+    why = because or _why_left(it)
+    return Hold(Reason.BAKING, f"stage {it.stage.name}: {why}; it bakes until {_at(it, left)}{doubt}")
+
+
+def _why_left(it: Situation) -> str:
+    """Return what lets the open stage be left once it has baked."""
+    if it.passes:
+        return "the gate passes"
+    despite = Reason.BREACH_HELD if _breaks_contract(it.finding) else Reason.DEADLINE_EXCEEDED
+    given = next((record for record in reversed(it.approvals) if record.despite == despite), None)
+    if given is None:
+        return "its deadline is over without a verdict, and analysis.onInconclusive is Advance"
+    which = f" of {', '.join(given.overruled)}" if given.overruled else ""
+    return f"{given.approved_by} approved it in spite of {despite}{which}"
 
 
 def _doubt(it: Situation) -> str:
@@ -582,9 +611,10 @@ def _unapproved(it: Situation) -> Decision | None:
     if it.stage is None or it.approvals or not it.needs_approval(it.stage):
         return None
     following = f"stage {it.next_stage.name}" if it.next_stage else "the end of the rollout"
+    done = f"the gate of stage {it.stage.name} passes" if it.passes else f"stage {it.stage.name} has baked"
     return Hold(
         Reason.AWAITING_APPROVAL,
-        f"the gate of stage {it.stage.name} passes; {following} awaits an Approve of "
+        f"{done}; {following} awaits an Approve of "
         f"revision {it.trial.revision if it.trial else ''} in stage {it.stage.name}",
     )
 
