@@ -231,6 +231,7 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
             **ARM,
             "replicas": 3,
             "unavailableSince": TIME,
+            "silentSince": TIME,
             "stages": [
                 {
                     "name": "shadow",

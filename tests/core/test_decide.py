@@ -387,7 +387,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     (
         "the candidate is not available any more",
         "before an edit of the contract is looked at",
-        a_situation(a_status(contract="another", unavailable=MINUTE), observation=seen(available={"1": 3, "2": 0})),
+        a_situation(a_status(contract="another", silent=MINUTE), observation=seen(available={"1": 3, "2": 0})),
         (RollBack, Reason.CANDIDATE_UNAVAILABLE),
     ),
     (
@@ -429,7 +429,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     (
         "the candidate is not available any more",
         "users would meet nobody",
-        a_situation(a_status(unavailable=16 * timedelta(seconds=1)), observation=seen(available={"1": 3, "2": 0})),
+        a_situation(a_status(silent=16 * timedelta(seconds=1)), observation=seen(available={"1": 3, "2": 0})),
         (RollBack, Reason.CANDIDATE_UNAVAILABLE),
     ),
     (
@@ -661,6 +661,7 @@ def situations(draw: st.DrawFn) -> Situation:
         candidate=candidate,
         entered=timedelta(minutes=draw(st.integers(-60, 600))),
         unavailable=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
+        silent=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         metrics_missing=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         rejected=draw(st.lists(VERSIONS, max_size=2)),
         contract=draw(st.none() | st.sampled_from([CONTRACT, "another"])),

@@ -227,6 +227,7 @@ def _timeless(status: Object) -> Object:
         "lastTransitionTime",
         "message",
         "unavailableSince",
+        "silentSince",
         "slice",  # which one is named first is of the moment, too
     )
     gate = kept.get("gate") or {}

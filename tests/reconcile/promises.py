@@ -335,10 +335,12 @@ def users_do_not_stay_where_nobody_answers(told: Told) -> None:
     trial, now = _trial(before), told.tick.now.replace(microsecond=0)
     if release is None or release.spec.suspend or not told.recorded or before.stable is None or trial is None:
         return
-    missing = now - trial.unavailable_since if trial.unavailable_since else timedelta(0)
-    gone = trial.weight and not _answering(told.tick, trial) and missing > NO_PODS_GRACE
-    if gone and _answering(told.tick, before.stable):
+    silent = bool(trial.weight and not _answering(told.tick, trial) and _answering(told.tick, before.stable))
+    if silent and trial.silent_since and now - trial.silent_since > NO_PODS_GRACE:
         assert _shares(told.after) == {before.stable.revision: 100}
+    kept = _trial(told.after)
+    if kept and kept.stages:  # else it has ended, or starts over
+        assert (kept.silent_since is not None) is silent, "it counts from the moment when nobody answers, and no other"
 
 
 def the_stable_revision_is_only_followed(told: Told) -> None:

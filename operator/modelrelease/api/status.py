@@ -79,6 +79,10 @@ class CandidateStatus(RevisionStatus):
     lineage: LineageStatus | None = Field(default=None, description="Where the model comes from, as the spec says.")
     replicas: int = Field(default=1, description="Pods that it is to have now.")
     unavailable_since: Time | None = Field(default=None, description="Since when its pods are not available.")
+    silent_since: Time | None = Field(
+        default=None,
+        description="Since when it has no pod left to answer the users that it is given, while the stable revision has.",
+    )
     stages: list[StageRecord] = Field(default_factory=list, description="Stages in the order they were entered.")
 
     @property

@@ -176,6 +176,13 @@ class Situation:
         return max(0, pods_of(self.release, self.trial) - self.available) if self.trial else 0
 
     @property
+    def silent(self) -> bool:
+        """Whether users are given to a candidate without a pod to answer, while the stable revision has one."""
+        return (
+            bool(self.trial and self.trial.weight) and not self.serves(self.trial) and self.serves(self.status.stable)
+        )
+
+    @property
     def record(self) -> StageRecord | None:
         """The open stage, as recorded."""
         return self.trial.current_stage if self.trial else None
@@ -441,10 +448,9 @@ def _unavailable(it: Situation) -> Decision | None:
         return None
     if not it.initial and not it.serves(it.status.stable):
         return None  # what takes the pods of both is no fault of the candidate, and nobody is better off on stable
-    missing = it.since(it.trial.unavailable_since)
-    if not it.serves(it.trial) and it.trial.weight and missing > NO_PODS_GRACE and not it.initial:
+    if it.silent and it.since(it.trial.silent_since) > NO_PODS_GRACE:
         return RollBack(Reason.CANDIDATE_UNAVAILABLE, _pods(it))
-    return _late(it) if missing > it.release.spec.progress_deadline else None
+    return _late(it) if it.since(it.trial.unavailable_since) > it.release.spec.progress_deadline else None
 
 
 def _late(it: Situation) -> Decision:

@@ -126,10 +126,14 @@ def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
         if dossier:
             stages = [*stages[:-1], stages[-1].model_copy(update={"evidence": dossier})]
         # Nobody is blamed for what was not there while a person had stopped everything.
-        counts = it.missing_pods and not it.release.spec.suspend
-        since = (it.trial.unavailable_since or it.now) if counts else None
+        moves = not it.release.spec.suspend
         changes["candidate"] = it.trial.model_copy(
-            update={"unavailable_since": since, "lineage": _lineage(it), "stages": stages}
+            update={
+                "unavailable_since": (it.trial.unavailable_since or it.now) if moves and it.missing_pods else None,
+                "silent_since": (it.trial.silent_since or it.now) if moves and it.silent else None,
+                "lineage": _lineage(it),
+                "stages": stages,
+            }
         )
     return it.status.model_copy(update=changes)
 
