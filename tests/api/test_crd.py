@@ -241,7 +241,13 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
                     "contract": "868243682a2f",
                     "evidence": "radar-7f3c9b1-shadow-0123abcd",
                 },
-                {"name": "canary-5", "kind": "canary", "startTime": TIME},
+                {
+                    "name": "canary-5",
+                    "kind": "canary",
+                    "startTime": TIME,
+                    "pausedSince": TIME,
+                    "deadlineSince": TIME,
+                },
             ],
         },
         "gate": {

@@ -228,6 +228,8 @@ def _timeless(status: Object) -> Object:
         "message",
         "unavailableSince",
         "silentSince",
+        "pausedSince",
+        "deadlineSince",
         "slice",  # which one is named first is of the moment, too
     )
     gate = kept.get("gate") or {}

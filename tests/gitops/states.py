@@ -174,6 +174,12 @@ async def _suspended(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _resumed(lab: Lab) -> None:
+    await _suspended(lab)
+    lab.kube.edit(suspend=False)
+    await lab.tick()
+
+
 async def _suspended_at_rest(lab: Lab) -> None:
     lab.kube.edit(suspend=True)
     await lab.tick()
@@ -510,6 +516,7 @@ STATES: Final[dict[str, State]] = {
     "watch": State(_in("full"), "InProgress", "Progressing"),
     "superseded": State(_superseded, "InProgress", "Progressing"),
     "suspended": State(_suspended, "InProgress", "Suspended"),
+    "resumed": State(_resumed, "InProgress", "Progressing"),
     "suspended-at-rest": State(_suspended_at_rest, "InProgress", "Suspended"),
     "breach-held": State(_breach_held, "InProgress", "Suspended"),
     "awaiting-approval": State(_waiting(), "InProgress", "Suspended"),

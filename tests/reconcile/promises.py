@@ -11,6 +11,7 @@ What the operator promises of every single reconcile, whatever fails in it; judg
     somebody answers      nobody is given users without a pod that answers, and nobody who has users is taken away;
                           the stable revision, to which users return from a candidate, is the exception: it is entitled
                           whatever its pods do, the candidate is not any more
+    a pause blames nobody what was missing before a suspension or an invalid spec is not missing ever since
     nothing is untold     an event that could not be written, or that nobody lived to write, is written by the next one
     no silent end         conditions agree with each other and with what was seen, and nothing waits without saying so
 """
@@ -43,6 +44,7 @@ from tests.reconcile.hostile import Tick
 from tests.reconcile.memory import parsed, status_of
 
 MOST_BYTES: Final = 1_000_000
+LATE: Final = {Reason.METRICS_UNAVAILABLE, Reason.PROGRESS_DEADLINE_EXCEEDED, Reason.CANDIDATE_UNAVAILABLE}
 READS: Final = {"release", "contract", "decisions", "children", "gateway", "class"}
 
 
@@ -343,6 +345,22 @@ def users_do_not_stay_where_nobody_answers(told: Told) -> None:
         assert (kept.silent_since is not None) is silent, "it counts from the moment when nobody answers, and no other"
 
 
+def a_pause_makes_nobody_late(told: Told) -> None:
+    """What was missing before a suspension or an invalid spec is not known to have been missing all the time."""
+    trial = _trial(told.before)
+    for before, after in told.written if trial and trial.current_stage and trial.current_stage.paused_since else []:
+        assert {it.reason for it in after.rejected if it not in before.rejected}.isdisjoint(LATE)
+    if not told.recorded or trial is None or (told.release and not told.release.spec.suspend):
+        return
+    kept = _trial(told.after)
+    if kept is not None:
+        missing = (told.after.metrics_missing_since, kept.unavailable_since, kept.silent_since)
+        assert (missing, kept.current_stage is None or kept.current_stage.paused_since is not None) == (
+            (None,) * 3,
+            True,
+        )
+
+
 def the_stable_revision_is_only_followed(told: Told) -> None:
     """It changes when its candidate has had all users, and never goes."""
     for before, after in told.written:
@@ -417,6 +435,7 @@ PROMISES: Final[tuple[Callable[[Told], None], ...]] = (
     the_route_follows_the_status,
     nothing_that_is_needed_goes,
     users_do_not_stay_where_nobody_answers,
+    a_pause_makes_nobody_late,
     the_stable_revision_is_only_followed,
     conditions_agree,
     nothing_ends_in_silence,

@@ -6,6 +6,7 @@ is a function of them, never the other way round. Numbers of the evidence are st
 ask for no floats.
 """
 
+from datetime import datetime
 from itertools import takewhile
 from typing import Annotated, Any, Final, Literal
 
@@ -57,6 +58,19 @@ class StageRecord(StatusModel):
     start_time: Time
     end_time: Time | None = None
     evidence: str | None = Field(default=None, description="ConfigMap that holds what its gate was left on.")
+    paused_since: Time | None = Field(
+        default=None,
+        description="Since when the release is suspended, or its spec cannot be carried out: no time of its deadline.",
+    )
+    deadline_since: Time | None = Field(
+        default=None,
+        description="From when on its deadline counts, where that is not startTime: later by the time of its pauses.",
+    )
+
+    @property
+    def counts_from(self) -> datetime:
+        """From when on its deadline counts; a pause that is under way is still to be left out."""
+        return max(self.start_time, self.deadline_since or self.start_time)
 
 
 class RevisionStatus(StatusModel):
@@ -81,7 +95,8 @@ class CandidateStatus(RevisionStatus):
     unavailable_since: Time | None = Field(default=None, description="Since when its pods are not available.")
     silent_since: Time | None = Field(
         default=None,
-        description="Since when it has no pod left to answer the users that it is given, while the stable revision has.",
+        description="Since when it has no pod left to answer the users that it is given, while the stable revision "
+        "has.",
     )
     stages: list[StageRecord] = Field(default_factory=list, description="Stages in the order they were entered.")
 

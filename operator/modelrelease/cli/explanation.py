@@ -385,7 +385,7 @@ def _next_suspended(sight: Sight) -> Iterator[str]:
     if sight.record and sight.status.gate and sight.status.gate.verdict is Outcome.BREACH:
         yield "when it is resumed: the contract is broken, which is acted on at once"
     elif sight.trial:
-        yield f"when it is resumed: it goes on from {sight.status.stage}; bake and deadline have run on meanwhile"
+        yield f"when it is resumed: it goes on from {sight.status.stage}; the bake has run on, the deadline not"
 
 
 def _next_rejected(sight: Sight) -> str:

@@ -190,7 +190,7 @@ class Sight:
     @property
     def deadline(self) -> datetime | None:
         """When the open stage's deadline is."""
-        return self.record.start_time + self.stage.deadline_time if self.stage and self.record else None
+        return self.record.counts_from + self.stage.deadline_time if self.stage and self.record else None
 
     def ago(self, moment: datetime) -> str:
         """Return how long ago *moment* was, such as ``4 min ago``."""

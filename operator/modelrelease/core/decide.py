@@ -265,6 +265,18 @@ class Situation:
         return since_then and route.in_sync and route.accepted is True
 
     @property
+    def paused(self) -> timedelta:
+        """How long the open stage has been unable to be left, because a person stopped it or its spec is no spec."""
+        if self.record is None or self.record.paused_since is None:
+            return timedelta(0)
+        return self.since(max(self.record.paused_since, self.record.counts_from))
+
+    @property
+    def waited(self) -> timedelta:
+        """Time of the open stage in which its gate could have been passed: what its deadline is about."""
+        return max(self.since(self.record.counts_from) - self.paused, timedelta(0)) if self.record else timedelta(0)
+
+    @property
     def open_for(self) -> timedelta:
         """Time since the open stage began."""
         return self.since(self.record.start_time if self.record else None)
@@ -326,7 +338,7 @@ def overdue(it: Situation) -> bool:
     """Return whether the open stage is past its deadline, and waits for somebody to say what becomes of it."""
     if it.stage is None or it.record is None or it.release.spec.on_inconclusive is not OnInconclusive.HOLD:
         return False
-    return it.since(it.record.start_time) > it.stage.deadline_time
+    return it.waited > it.stage.deadline_time
 
 
 def replicas_for(release: Release, stage: Stage) -> int:
@@ -558,7 +570,7 @@ def _inconclusive(it: Situation) -> Decision | None:
         return None
     if verdict.outcome is not Outcome.INCONCLUSIVE:
         return None
-    if it.since(it.record.start_time) <= stage.deadline_time:
+    if it.waited <= stage.deadline_time:
         return Hold(verdict.reason, verdict.message)
     message = f"the deadline of stage {stage.name} is over: {verdict.message}"
     match it.release.spec.on_inconclusive:
