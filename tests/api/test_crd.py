@@ -219,6 +219,7 @@ DECISION = {
     "reason": "checked by hand",
     "despite": "BreachHeld",
     "overruled": ["steady"],
+    "voidSince": TIME,
     "time": TIME,
 }
 FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(

@@ -198,7 +198,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "passed, but not approved",
         "the approval is older than the stage, which began anew",
         a_situation(
-            a_status(decisions=[decided(Verb.APPROVE, "canary-10", time=NOW - HOUR)]),
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", void_since=NOW - HOUR)]),
             release=a_release(approval={"mode": "Manual"}),
         ),
         (Hold, Reason.AWAITING_APPROVAL, False),
@@ -639,7 +639,11 @@ def _decisions(draw: st.DrawFn) -> list[DecisionRecord]:
     verbs = draw(st.lists(st.sampled_from(Verb), max_size=2))
     despite = st.sampled_from([None, "BreachHeld", "DeadlineExceeded"])
     ahead = st.sampled_from([None, CONTRACT, "another"])
-    return [decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite), ahead=draw(ahead)) for verb in verbs]
+    void = st.sampled_from([None, NOW])
+    return [
+        decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite), ahead=draw(ahead), void_since=draw(void))
+        for verb in verbs
+    ]
 
 
 @cache

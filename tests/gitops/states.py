@@ -217,6 +217,15 @@ async def _approved_ahead(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _approval_void(lab: Lab) -> None:
+    release(lab, NEW, approval={"mode": "Manual"})
+    await lab.run(until="shadow")
+    lab.kube.decide("Approve", NEW, "shadow", approvedBy="ana@example.com", reason="looked at the podcast slice")
+    await lab.tick()
+    lab.kube.edit(contract=_contract(clauses=[{**_STEADY, "within": "10%"}]))
+    await lab.tick()
+
+
 async def _automation_lost(lab: Lab) -> None:
     await _approved(lab)
     await _waiting(NEWER)(lab)
@@ -526,6 +535,7 @@ STATES: Final[dict[str, State]] = {
     "awaiting-approval": State(_waiting(), "InProgress", "Suspended"),
     "refused": State(_refused, "InProgress", "Suspended"),
     "approved-ahead": State(_approved_ahead, "InProgress", "Progressing"),
+    "approval-void": State(_approval_void, "InProgress", "Progressing"),
     "breach-approved": State(_breach_approved, "InProgress", "Progressing"),
     "approved": State(_approved, "InProgress", "Progressing"),
     "promoted": State(_promoted, "InProgress", "Progressing"),

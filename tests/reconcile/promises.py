@@ -232,7 +232,7 @@ def _given(release: Release, before: ReleaseStatus, after: ReleaseStatus) -> lis
     records = [*before.decisions, *after.decisions]
     here = (before.candidate.revision, before.stage)
     about = [it for it in records if (it.revision, it.stage) == here]
-    return [it for it in about if it.time >= before.stage_start_time or it.ahead == release.contract.digest]
+    return [it for it in about if it.void_since is None and it.ahead in (None, release.contract.digest)]
 
 
 def _needs_approval(release: Release, stage: Stage) -> bool:
@@ -276,6 +276,10 @@ def people_are_heard(told: Told) -> None:
                 assert record.stage == spec["stage"]
                 assert record.stage not in begun if record.ahead else record.stage == before.stage
                 assert not (record.ahead and record.despite), "nobody overrules what nobody can have seen"
+        old, new = (it.candidate.current_stage if it.candidate else None for it in (before, after))
+        if old and new and old.name == new.name and old.contract != new.contract:
+            left = [it for it in after.decisions if (it.decision, it.stage) == (Verb.APPROVE, new.name)]
+            assert all(it.void_since or it.ahead for it in left), "nobody has approved what is judged anew"
     known = {it.uid for it in _records(told.after)}
     for effect in told.tick.effects:
         if effect.what.startswith("outcome"):

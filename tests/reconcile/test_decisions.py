@@ -437,9 +437,29 @@ async def test_an_edit_of_the_contract_voids_an_approval():
     lab.kube.decide("Approve", "2", "shadow")
     await lab.tick()
     loose = [{"name": "errors", "metric": "error-rate", "atMost": "1%"}]
+    now = lab.now
     lab.kube.edit(contract={**a_body()["spec"]["contract"], "clauses": loose})
     await lab.tick()
     await waiting(lab, "shadow")
+    assert lab.kube.status["decisions"][0]["voidSince"] == f"{now:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def test_an_edit_of_the_contract_in_the_same_second_voids_an_approval():
+    """Not even the contract of before, written back, makes it count again: its evidence has begun anew."""
+    lab = await a_lab(approval={"mode": "Manual"})
+    release(lab, "2")
+    await lab.run(until="shadow")
+    contract = copy.deepcopy(lab.kube.body["spec"]["contract"])
+    moment = lab.now
+    name = lab.kube.decide("Approve", "2", "shadow")
+    for clauses in (None, [{"name": "errors", "metric": "error-rate", "atMost": "1%"}], contract["clauses"]):
+        lab.now = moment
+        lab.kube.edit(contract={**contract, "clauses": clauses or contract["clauses"]})
+        await lab.tick()
+    assert lab.kube.outcome(name) == "Applied"
+    await waiting(lab, "shadow")
+    lab.kube.decide("Approve", "2", "shadow")
+    await lab.run(until="canary-10")
 
 
 async def test_a_decision_about_no_release_is_stale():

@@ -222,7 +222,16 @@ class DecisionRecord(StatusModel):
         description="Of an Approve given before its stage began: digest of the contract that it was given under. "
         "Under another one it counts no more.",
     )
+    void_since: Time | None = Field(
+        default=None,
+        description="Of an Approve of the open stage: since when it counts no more, because the contract was edited.",
+    )
     time: Time = Field(description="When it was taken up.")
+
+    def approves_under(self, contract: str | None) -> bool:
+        """Return whether it is an approval that counts when its stage is judged by *contract*, given as a digest."""
+        asked_for = self.ahead is None or self.ahead == contract
+        return self.decision is Verb.APPROVE and self.void_since is None and asked_for
 
 
 class Suggestion(StatusModel):

@@ -195,20 +195,21 @@ class Situation:
 
     @property
     def approvals(self) -> tuple[DecisionRecord, ...]:
-        """The approvals of the open stage: given since it was opened, or ahead of it under the same contract."""
-        trial, record, since = self.trial, self.record, self.status.stage_start_time
-        if trial is None or record is None or since is None:
+        """
+        The approvals of the open stage: given while it was open, or ahead of it, and under the present contract.
+
+        Which those are is recorded, not told by clocks: one that was set back would leave people unheard.
+        """
+        if self.trial is None or self.record is None:
             return ()
-        given = decided(self.status, Verb.APPROVE, trial)
-        return tuple(it for it in given if it.stage == record.name and (it.time >= since or self._is_ahead(it)))
+        name, contract = self.record.name, self.release.contract.digest
+        given = decided(self.status, Verb.APPROVE, self.trial)
+        return tuple(it for it in given if it.stage == name and it.approves_under(contract))
 
     def approved_ahead(self, stage: Stage) -> bool:
         """Return whether a person approved *stage* before it was opened, and the contract is still the same."""
         given = decided(self.status, Verb.APPROVE, self.trial) if self.trial else ()
-        return any(it.stage == stage.name and self._is_ahead(it) for it in given)
-
-    def _is_ahead(self, approval: DecisionRecord) -> bool:
-        return approval.ahead is not None and approval.ahead == self.release.contract.digest
+        return any(it.stage == stage.name and it.ahead == self.release.contract.digest for it in given)
 
     def needs_approval(self, stage: Stage) -> bool:
         """Return whether a person has to say that *stage* is left; nobody is asked about a first release."""
@@ -217,9 +218,8 @@ class Situation:
     @property
     def promotion(self) -> DecisionRecord | None:
         """The Promote that was given where the candidate is now."""
-        since = self.status.stage_start_time
-        given = decided(self.status, Verb.PROMOTE, self.trial) if self.trial and since else ()
-        return next((it for it in given if it.stage == self.status.stage and since and it.time >= since), None)
+        given = decided(self.status, Verb.PROMOTE, self.trial) if self.trial else ()
+        return next((it for it in given if it.stage == self.status.stage), None)
 
     def overruled(self, reason: Reason) -> bool:
         """Return whether a person has approved the open stage in spite of *reason*."""

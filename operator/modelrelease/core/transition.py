@@ -19,6 +19,7 @@ from modelrelease.api.status import (
     ROLLED_BACK,
     CandidateStatus,
     Condition,
+    DecisionRecord,
     Followed,
     GateStatus,
     HistoryEntry,
@@ -297,8 +298,15 @@ def _rejudge(it: Situation) -> ReleaseStatus:
     again = it.record.model_copy(update=begun)
     stages = [*_closed(it.trial.stages, it.now), again][-STAGES_KEPT:]
     return _with_candidate(it.status, stages=stages).model_copy(
-        update={"stage_start_time": it.now, "gate": None, "forecast": []}
+        update={"stage_start_time": it.now, "gate": None, "forecast": [], "decisions": _voided(it)}
     )
+
+
+def _voided(it: Situation) -> list[DecisionRecord]:
+    """Return the decisions with the approvals of the open stage void: what was approved, another contract judged."""
+    void = [record for record in it.approvals if record.ahead is None]
+    since = {"void_since": it.now}
+    return [record.model_copy(update=since) if record in void else record for record in it.status.decisions]
 
 
 def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
