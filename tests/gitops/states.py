@@ -180,6 +180,12 @@ async def _suspended(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _resumed(lab: Lab) -> None:
+    await _suspended(lab)
+    lab.kube.edit(suspend=False)
+    await lab.tick()
+
+
 async def _suspended_at_rest(lab: Lab) -> None:
     lab.kube.edit(suspend=True)
     await lab.tick()
@@ -210,6 +216,15 @@ async def _approved_ahead(lab: Lab) -> None:
     release(lab, NEW, approval={"mode": "Manual"})
     await lab.run(until="Pending")
     lab.kube.decide("Approve", NEW, "shadow", approvedBy="ci@example.com", reason="offline evaluation passed")
+    await lab.tick()
+
+
+async def _approval_void(lab: Lab) -> None:
+    release(lab, NEW, approval={"mode": "Manual"})
+    await lab.run(until="shadow")
+    lab.kube.decide("Approve", NEW, "shadow", approvedBy="ana@example.com", reason="looked at the podcast slice")
+    await lab.tick()
+    lab.kube.edit(contract=_contract(clauses=[{**_STEADY, "within": "10%"}]))
     await lab.tick()
 
 
@@ -528,11 +543,13 @@ STATES: Final[dict[str, State]] = {
     "watch": State(_in("full"), "InProgress", "Progressing"),
     "superseded": State(_superseded, "InProgress", "Progressing"),
     "suspended": State(_suspended, "InProgress", "Suspended"),
+    "resumed": State(_resumed, "InProgress", "Progressing"),
     "suspended-at-rest": State(_suspended_at_rest, "InProgress", "Suspended"),
     "breach-held": State(_breach_held, "InProgress", "Suspended"),
     "awaiting-approval": State(_waiting(), "InProgress", "Suspended"),
     "refused": State(_refused, "InProgress", "Suspended"),
     "approved-ahead": State(_approved_ahead, "InProgress", "Progressing"),
+    "approval-void": State(_approval_void, "InProgress", "Progressing"),
     "breach-approved": State(_breach_approved, "InProgress", "Progressing"),
     "approved": State(_approved, "InProgress", "Progressing"),
     "promoted": State(_promoted, "InProgress", "Progressing"),
