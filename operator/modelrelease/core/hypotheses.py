@@ -13,8 +13,9 @@ from typing import Final, Protocol
 import numpy as np
 
 from modelrelease.api.contract import Clause, Contract, Distribution, Quantile, Rate, Ratio, SliceDimension
+from modelrelease.core.arrival import times_of_rates
 from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, FloatArray, Slice, StageCounts
-from modelrelease.core.evidence import Arms, BoolArray
+from modelrelease.core.evidence import AS_ASKED, Arms, BoolArray
 
 OTHER: Final = "other"
 DEFAULT_AT_MOST: Final = 500
@@ -89,10 +90,22 @@ def hypotheses(contract: Contract, clause: Clause, evidence: Sequence[StageCount
         parts=tuple(part for parts, _ in blocks for part in parts),
         expected=np.concatenate(expected),
         counted=read.arms(columns.sum(axis=0)),
-        stages=tuple(read.arms(stage) for stage in columns / design_effect),
+        stages=tuple(
+            replace(read.arms(table), times=_times(contract, clause, stage))
+            for stage, table in zip(judged, columns / design_effect, strict=True)
+        ),
         seconds=evidence[-1].seconds,
         bounds=read.bounds,
     )
+
+
+def _times(contract: Contract, clause: Clause, stage: StageCounts) -> tuple[float, float]:
+    """Return by what the candidate's time in a stage may have to be multiplied, at least and at most."""
+    # Where nothing at all may happen, it does not matter in how much time it happened.
+    timeless = not clause.needs_baseline and not clause.margin.value
+    if timeless or not contract.metric(clause.metric).rate:
+        return AS_ASKED
+    return times_of_rates(contract, stage, compared=clause.needs_baseline)
 
 
 class _Reader(Protocol):
