@@ -282,6 +282,16 @@ def test_a_dimension_without_slices_is_inconclusive():
     assert "was seen in no slice of country" in verdict.message
 
 
+@pytest.mark.parametrize("per", [[], ["country"]])
+def test_a_metric_without_events_passes_when_no_proof_is_asked_for(per):
+    """There are no thin slices here that something would have to be proved of together."""
+    clause = {"name": "steady", "metric": "block-rate", "noWorse": "20%", "per": per}
+    none = {"overall": "none", "slices": "none"} if per else {"overall": "none"}
+    quiet = a_stage(countries={"DE": ((0, 54_000), (0, 6000)), "FR": ((0, 54_000), (0, 6000))})
+    verdict = verdict_on(a_contract({**clause, "assure": none}), quiet)
+    assert (verdict.outcome, verdict.reason) == (Outcome.PASS, Reason.WITHIN_CONTRACT)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, 1e9])
 def test_what_cannot_be_a_count_is_not_seen(bad):
     """NaN, infinite, negative, more events than requests: as if the arm had said nothing."""
