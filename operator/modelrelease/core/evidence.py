@@ -87,7 +87,7 @@ class Arms:
         return Arms(self.base_events, self.base_of, self.events, self.of, (1 / most, 1 / least if least else np.inf))
 
     def summed(self) -> "Arms":
-        """Return all hypotheses of this one stage as one."""
+        """Return all hypotheses of this one stage as one; of a rate, its times mean something in proportion only."""
         return Arms(
             self.events.sum(axis=0, keepdims=True),
             self.of.sum(keepdims=True),
