@@ -370,6 +370,36 @@ def test_a_clause_that_only_warns_does_not_keep_the_gate_waiting():
     assert verdict_on(a_contract(clause, FEW_ERRORS), little).outcome is Outcome.PASS
 
 
+ADVICE = {"name": "steady", "metric": "block-rate", "within": "5%", "onBreach": "Warn"}
+
+
+@pytest.mark.parametrize(
+    ("clauses", "blocks", "want"),
+    [
+        pytest.param(
+            [ADVICE],
+            60_000,
+            "every clause only warns: clause steady is broken in all traffic: 2.0 % -> 6.0 %, +200 % ",
+            id="the only clause is broken",
+        ),
+        pytest.param(
+            [ADVICE, FEW_ERRORS],
+            60_000,
+            "every clause holds: few-errors; a warning only: clause steady is broken in all traffic: 2.0 % -> 6.0 %, ",
+            id="one beside a clause that holds is broken",
+        ),
+        pytest.param([ADVICE], 20_900, "every clause only warns: none is broken", id="the only clause is undecided"),
+        pytest.param([ADVICE], 20_000, "every clause holds: steady", id="the only clause holds"),
+    ],
+)
+def test_a_gate_that_passes_names_what_it_only_warns_of(clauses, blocks, want):
+    """A broken clause is never among those that hold."""
+    stage = a_stage(((20_000, 1e6), (blocks, 1e6)), errors=((10, 1_000_000), (10, 1_000_000)))
+    verdict = verdict_on(a_contract(*clauses), stage)
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.message.startswith(want)
+
+
 # Numbers for people.
 
 
