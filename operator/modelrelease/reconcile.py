@@ -39,7 +39,7 @@ from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
 from modelrelease.core.plan import Manifest, Plan, object_name, owner_reference, plan, traffic_of
-from modelrelease.core.queries import StageWindow
+from modelrelease.core.queries import StageWindow, evidence_window
 from modelrelease.core.rulings import Ruling, orphaned, take_up, take_up_rollbacks
 from modelrelease.core.transition import transition, transition_invalid
 
@@ -283,10 +283,7 @@ async def _evidence(release: Release, status: ReleaseStatus, world: World, momen
     trial = on_trial(status)
     if trial is None or trial.current_stage is None or under_another_contract(trial.current_stage, release):
         return None
-    windows = [
-        StageWindow(stage.name, stage.kind, stage.start_time, stage.end_time or moment, stage.percent)
-        for stage in trial.evidence_stages
-    ]
+    windows = [evidence_window(stage, moment, world.scrape_interval) for stage in trial.evidence_stages]
     return await _read(release, windows, status, trial.revision, world, EVIDENCE_LIMIT)
 
 

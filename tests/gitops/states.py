@@ -93,6 +93,10 @@ class Recorded:
     decisions: list[Object]
 
 
+FIRST_COUNTS: Final = 3
+"""Looks at a stage until something is counted: its route comes into place, a scrape follows, requests come."""
+
+
 async def _nothing(lab: Lab) -> None:
     """Nobody has looked at it yet."""
 
@@ -108,7 +112,7 @@ def _in(stage: str) -> Callable[[Lab], Awaitable[None]]:
     async def reach(lab: Lab) -> None:
         release(lab, NEW)
         await lab.run(until=stage)
-        await lab.tick()
+        await _ticks(lab, FIRST_COUNTS)
 
     return reach
 
@@ -117,7 +121,7 @@ async def _canary(lab: Lab) -> None:
     lineage = {"code": "git@4be1c0d", "data": "s3://datasets/radar/2026-11-15", "run": "mlflow:/8812"}
     lab.kube.edit(model={"version": NEW, "lineage": lineage})
     await lab.run(until="canary-10")
-    await lab.tick()
+    await _ticks(lab, FIRST_COUNTS)
 
 
 async def _too_little_traffic(lab: Lab) -> None:

@@ -1,7 +1,9 @@
 """The life of a rollout, through the real reconcile and the real judge: what users get at every moment."""
 
+import copy
 import itertools
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -419,7 +421,20 @@ async def test_dying_after_any_write_changes_nothing(kind: str):
         assert _reasons(lab) == _reasons(calm), calm.kube.writes[index]
 
 
-async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_the_stage():
+def _forget_conditions(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one look, what a release needs to be carried out is gone."""
+    del monkeypatch
+    lab.kube.edit(contract={})
+
+
+def _lose_the_route(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one look, the API server does not know of routes."""
+    children = lab.kube._children
+    monkeypatch.setattr(lab.kube, "_children", lambda *asked: replace(children(*asked), route=None))
+
+
+@pytest.mark.parametrize("meanwhile", [None, _forget_conditions, _lose_the_route])
+async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_the_stage(meanwhile, monkeypatch):
     """
     The operator died after it had recorded the canary: until the next one wrote the route, the candidate got copies.
 
@@ -433,6 +448,13 @@ async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_
         with suppress(Unreachable):
             await lab.tick()
     assert lab.kube.weights == {ONE: 100}
+    if meanwhile:
+        spec = copy.deepcopy(lab.kube.body["spec"])
+        with monkeypatch.context() as patch, suppress(Unreachable):
+            meanwhile(lab, patch)
+            await lab.tick()
+        assert condition(lab, "TrafficInSync") is None, "who has looked has not seen the route"
+        lab.kube.edit(**spec)
     lab.now += timedelta(minutes=20)
     lab.kube.down = set()
     await lab.run(ticks=3)
@@ -443,9 +465,9 @@ async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_
     started = datetime.fromisoformat(record["startTime"])
     assert abs(started - began) < timedelta(minutes=2)
     assert datetime.fromisoformat(record["endTime"]) - started >= timedelta(minutes=10)
-    assert {start for windows in lab.metrics.asked[-5:] for name, start, _ in windows if name == "canary-10"} == {
-        started
-    }
+    a_scrape_later = started + lab.scrape_interval + timedelta(seconds=1)
+    asked = [start for windows in lab.metrics.asked[-5:] for name, start, _ in windows if name == "canary-10"]
+    assert set(asked) == {a_scrape_later}
 
 
 def _reasons(lab: Lab) -> list[str]:

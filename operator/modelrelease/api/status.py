@@ -54,7 +54,11 @@ class StageRecord(StatusModel):
         default=None,
         description="Digest of the contract that it is judged by; evidence counts under one contract only.",
     )
-    start_time: Time
+    routed: bool | None = Field(
+        default=None,
+        description="Whether the route was found as the stage asks; until then its evidence and its bake do not begin.",
+    )
+    start_time: Time = Field(description="When it was entered; from when its route is in place on, when that was.")
     end_time: Time | None = None
     evidence: str | None = Field(default=None, description="ConfigMap that holds what its gate was left on.")
 

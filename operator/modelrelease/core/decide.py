@@ -244,11 +244,10 @@ class Situation:
         Until then requests were shared as an earlier stage asked, for as long as it takes to replace an operator that
         died before it wrote the route: what was counted meanwhile is that stage's evidence, not this one's.
         """
-        route, told = self.seen.route, self.status.condition("TrafficInSync")
-        if self.record is None or told is None or told.status == "True" or route is None:
+        route = self.seen.route
+        if self.record is None or self.record.routed is not False or route is None:
             return False
-        since_then = told.last_transition_time <= self.record.start_time < self.now
-        return since_then and route.in_sync and route.accepted is True
+        return route.in_sync and route.accepted is True
 
     @property
     def open_for(self) -> timedelta:

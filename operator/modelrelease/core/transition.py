@@ -200,7 +200,8 @@ def _beginning(it: Situation) -> ReleaseStatus:
     """Return the status in which evidence and bake of the open stage begin now: its route has come into place."""
     assert it.trial is not None, "only a candidate has stages"
     *ended, open_ = it.trial.stages
-    return _with_candidate(it.status, stages=[*ended, open_.model_copy(update={"start_time": it.now})])
+    begun = open_.model_copy(update={"routed": True, "start_time": it.now})
+    return _with_candidate(it.status, stages=[*ended, begun])
 
 
 def _start(it: Situation) -> ReleaseStatus:
@@ -242,6 +243,7 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
         kind=stage.kind.value,
         percent=percent,
         contract=it.release.contract.digest,
+        routed=False,
         start_time=it.now,
     )
     stable = it.status.stable and it.status.stable.model_copy(update={"weight": 100 - stage.weight})
