@@ -498,6 +498,44 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         a_situation(a_status("full", entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
         (Complete,),
     ),
+    (
+        "nothing is judged in the stage",
+        "for its bake time",
+        a_situation(a_status("shadow", entered=MINUTE), a_verdict(INCONCLUSIVE, Reason.NOT_JUDGED)),
+        (Hold, Reason.BAKING, False),
+    ),
+    (
+        "nothing is judged in the stage",
+        "and then the next one begins, be it after the deadline",
+        a_situation(
+            a_status("shadow", replicas=3, entered=48 * HOUR),
+            a_verdict(INCONCLUSIVE, Reason.NOT_JUDGED),
+            release=_on("onInconclusive", to="Rollback"),
+        ),
+        (Advance, "canary-10"),
+    ),
+    (
+        "nothing is judged in the stage",
+        "of a canary of all users, who leave nobody to compare with",
+        a_situation(a_status("canary-10", entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
+        (Advance, "canary-50"),
+    ),
+    (
+        "nothing is judged in the stage",
+        "and at full the candidate is the release",
+        a_situation(a_status("full", entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NOT_JUDGED)),
+        (Complete,),
+    ),
+    (
+        "nothing is judged in the stage",
+        "unless a person has to approve it",
+        a_situation(
+            a_status("full", entered=2 * HOUR),
+            a_verdict(INCONCLUSIVE, Reason.NOT_JUDGED),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.AWAITING_APPROVAL, False),
+    ),
     ("there are no metrics", "holds", a_situation(finding=NO_METRICS), (Hold, Reason.METRICS_UNAVAILABLE, False)),
     (
         "there are no metrics",

@@ -499,6 +499,7 @@ async def _first_never_available(lab: Lab) -> None:
 _STEADY, _ERRORS = a_body()["spec"]["contract"]["clauses"]
 _SILENT: Final = _contract(slices=[{"name": "country", "labels": ["country"], "expected": ["FR", "MT"]}])
 _RELATIVE: Final = _contract(clauses=[_STEADY])
+_NOT_IN_SHADOW: Final = _contract(clauses=[{**_STEADY, "stages": ["canary"]}, _ERRORS | {"stages": ["canary", "full"]}])
 _LATENCY: Final = _contract(
     metrics=[
         *_contract()["metrics"],
@@ -532,6 +533,7 @@ STATES: Final[dict[str, State]] = {
         _counting(_coarse, _until("HistogramTooCoarse", contract=_LATENCY)), "InProgress", "Progressing"
     ),
     "no-baseline": State(_until("Baking", "full", contract=_RELATIVE), "InProgress", "Progressing"),
+    "nothing-judged": State(_until("Baking", contract=_NOT_IN_SHADOW), "InProgress", "Progressing"),
     "not-accepted": State(_not_accepted, "InProgress", "Progressing"),
     "pods-missing": State(_pods_missing, "InProgress", "Progressing"),
     "deadline-over": State(_deadline_over, "InProgress", "Progressing"),

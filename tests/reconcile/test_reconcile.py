@@ -412,6 +412,18 @@ async def test_a_contract_without_absolute_clauses_completes_after_its_bake():
     assert lab.kube.weights == {TWO: 100}
 
 
+@pytest.mark.parametrize("kinds", [["shadow", "canary"], ["canary", "full"]], ids=" ".join)
+async def test_a_stage_in_which_nothing_is_judged_passes_by_its_bake(kinds):
+    """However much longer one waited, nobody would know more: no deadline, and least of all a rollback."""
+    contract = a_body()["spec"]["contract"]
+    contract["clauses"] = [{**contract["clauses"][0], "stages": kinds}]
+    lab = await a_lab(contract=contract, analysis={"interval": "1m", "onInconclusive": "Rollback"})
+    release(lab, "2")
+    await lab.run(until="Completed")
+    assert lab.kube.weights == {TWO: 100}
+    assert not {"GateInconclusive", "RolledBack"} & set(reasons(lab))
+
+
 async def test_evidence_is_read_stage_by_stage():
     """Every stage is read over its own window; the current one begins when the stage did."""
     lab = await a_lab()

@@ -216,8 +216,8 @@ def _unjudged_stages(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
         else:
             yield _warning(
                 path,
-                f"no clause is judged in stage {stage.name}: its gate never passes; take it out, or give a clause that "
-                f"is judged in {stage.kind} stages",
+                f"no clause is judged in stage {stage.name}: it passes when its bake is over; take it out, or give a "
+                f"clause that is judged in {stage.kind} stages",
             )
 
 

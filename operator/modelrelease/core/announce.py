@@ -227,6 +227,8 @@ def _left(before: ReleaseStatus, after: ReleaseStatus, verdict: GateVerdict) -> 
         return Announcement("Warning", "GateOverruled", message)
     if verdict.outcome is Outcome.PASS:
         return Announcement("Normal", "GatePassed", f"stage {stage}: {verdict.message}")
+    if verdict.reason in {Reason.NOT_JUDGED, Reason.NO_BASELINE}:
+        return Announcement("Normal", "GatePassed", f"stage {stage}: {verdict.message}")
     message = f"stage {stage} is left without a verdict, as analysis.onInconclusive asks: {verdict.message}"
     return Announcement("Warning", "GateInconclusive", message)
 

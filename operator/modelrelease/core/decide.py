@@ -537,6 +537,17 @@ def _nothing_to_compare(it: Situation) -> Decision | None:
     return _route_refused(it) or baking or _route_not_in_place(it) or _unapproved(it) or _short_of_pods(it) or done
 
 
+def _nothing_judged(it: Situation) -> Decision | None:
+    """The contract asks nothing of this stage: waiting would teach nothing, and its bake is all there is to it."""
+    verdict = it.finding
+    if it.stage is None or not isinstance(verdict, GateVerdict):
+        return None
+    if verdict.reason not in {Reason.NOT_JUDGED, Reason.NO_BASELINE}:
+        return None
+    held = _route_refused(it) or _baking(it, it.open_for, verdict.message) or _route_not_in_place(it) or _unapproved(it)
+    return held or _grow(it) or _next_stage(it) or _short_of_pods(it) or Complete(verdict.message)
+
+
 def _no_metrics(it: Situation) -> Decision | None:
     if it.finding is not None and not isinstance(it.finding, MetricsUnavailable):
         return None
@@ -690,6 +701,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the candidate is ready for its first stage", _opening(_next_stage)),
     ("the contract is breached", _breach),
     ("there is nothing to compare with", _nothing_to_compare),
+    ("nothing is judged in the stage", _nothing_judged),
     ("there are no metrics", _no_metrics),
     ("the route is refused", _route_refused),
     ("the gate is inconclusive", _inconclusive),

@@ -55,7 +55,8 @@ def _not_arriving(contract: Contract, stage: StageCounts, trial: CandidateStatus
     """
     Return why the requests of the open stage do not arrive as the route asks; None when they do, or nobody can tell.
 
-    A breach is not doubted for it: it was counted among the requests that did arrive.
+    A breach is not doubted for it: it was counted among the requests that did arrive, or, of events per second, found
+    whatever the share that arrives may be.
     """
     if stage.kind == "shadow":
         copies = arrival(contract, stage, trial.mirror_percent)

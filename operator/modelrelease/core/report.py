@@ -258,15 +258,27 @@ def _and_more(parts: Sequence[SliceVerdict]) -> str:
     return f" and {more} more" if more > 0 else ""
 
 
-def gate_message(outcome: Outcome, worst: Sequence[ClauseVerdict]) -> str:
-    """Return what a gate found, for people; *worst* are the clauses that count, worst first."""
+def gate_message(outcome: Outcome, binding: Sequence[ClauseVerdict], advice: Sequence[ClauseVerdict]) -> str:
+    """Return what a gate found, for people; *binding* clauses decide it, *advice* only warns; worst first, both."""
     match outcome:
         case Outcome.PASS:
-            return "every clause holds: " + ", ".join(verdict.clause for verdict in worst)
+            return _passed(binding, advice)
         case Outcome.BREACH | Outcome.INCONCLUSIVE:
-            told = [verdict.message for verdict in worst if verdict.outcome is outcome]
-            more = f"; and {len(told) - _NAMED} more clauses" if len(told) > _NAMED else ""
-            return "; ".join(told[:_NAMED]) + more
+            return _some([verdict.message for verdict in binding or advice if verdict.outcome is outcome])
+
+
+def _passed(binding: Sequence[ClauseVerdict], advice: Sequence[ClauseVerdict]) -> str:
+    """Return why a gate passes, and what it passes in spite of."""
+    broken = [verdict.message for verdict in advice if verdict.outcome is Outcome.BREACH]
+    if not binding and any(verdict.outcome is not Outcome.PASS for verdict in advice):
+        return f"every clause only warns: {_some(broken) or 'none is broken'}"
+    holds = "every clause holds: " + ", ".join(verdict.clause for verdict in binding or advice)
+    return f"{holds}; a warning only: {_some(broken)}" if broken else holds
+
+
+def _some(told: Sequence[str]) -> str:
+    more = f"; and {len(told) - _NAMED} more clauses" if len(told) > _NAMED else ""
+    return "; ".join(told[:_NAMED]) + more
 
 
 def worst_line(worst: Sequence[ClauseVerdict]) -> str:
