@@ -189,6 +189,39 @@ def test_any_of_three_files_holds_a_contract(run, contract):
     assert result.exit_code == 10, result.output
 
 
+SHARED = "apiVersion: modelrelease.dev/v1alpha1\nkind: ModelContract\nmetadata: {name: shared}\nspec:\n" + _indented(
+    CONTRACT
+)
+REFERRING = RELEASE.split("  contract:\n")[0] + "  contractRef: {name: shared}\n"
+
+
+@pytest.mark.parametrize("order", [(REFERRING, SHARED), (SHARED, REFERRING)])
+def test_a_release_is_judged_with_the_contract_in_the_same_file(run, order):
+    result = run(HARMED.replace("canary,", "small,"), contract="---\n".join(order))
+    assert (result.exit_code, result.stderr) == (10, "")
+    assert "in stage small" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("contracts", "problem"),
+    [
+        pytest.param([], ": spec.contractRef.name: ModelContract 'shared' is not in the file; add it", id="none"),
+        pytest.param([SHARED.replace("name: shared", "name: other")], "'shared' is not in the file", id="another"),
+        pytest.param(
+            [SHARED.replace("name: shared", "name: shared, namespace: far")], "'shared' is not in", id="elsewhere"
+        ),
+        pytest.param([SHARED, SHARED], "ModelContract 'shared' is there twice", id="two of one name"),
+        pytest.param([SHARED.replace("5%", "5 %")], "spec.clauses[0].within: '5 %' is not a margin", id="a bad one"),
+        pytest.param([SHARED.replace("in: 5%", "in: 5%, within: 6%")], "within: is there twice", id="a key twice"),
+        pytest.param([SHARED, "kind: Service"], ": 3 documents; one is allowed, or", id="something else"),
+    ],
+)
+def test_a_release_needs_its_contract_in_the_same_file(run, contracts, problem):
+    result = run(HARMED, contract="---\n".join([REFERRING, *contracts]))
+    assert result.exit_code == 2
+    assert problem in result.stderr
+
+
 def test_a_release_gives_the_order_of_the_stages(run):
     """In the file, the later stage comes first."""
     rows = HEALTHY.split("\n", 1)
@@ -296,7 +329,22 @@ def test_a_bad_table_is_refused(run, counts, problem):
         pytest.param("", ":1:1: empty;", id="empty"),
         pytest.param("- a", ":1:1: not a mapping;", id="a list"),
         pytest.param("kind: Pod", "kind 'Pod'; ModelRelease, ModelContract or none is allowed", id="another kind"),
-        pytest.param("kind: ModelContract", "spec: ", id="no spec"),
+        pytest.param("kind: ModelContract", ":1:1: spec: is required\n", id="no spec"),
+        pytest.param("kind: ModelContract\nspec: [1]", ":2:7: spec: [1] is not an object", id="a list for a spec"),
+        pytest.param("kind: ModelRelease\nspec: [1]", ":2:7: spec: [1] is not an object", id="a release's list"),
+        pytest.param("kind: ModelRelease\nspec: hello", ':2:7: spec: "hello" is not an object', id="a word"),
+        pytest.param("kind: ModelRelease\nmetadata: [a]", ':2:11: metadata: ["a"] is not an object', id="metadata"),
+        pytest.param(
+            CONTRACT.replace("[country], within", "!!set {country}, within"),
+            ":8:43: clauses[0].per: {'country'} is a set, which JSON does not have",
+            id="a set",
+        ),
+        pytest.param(
+            CONTRACT.replace("within: 5%", "within: 5%, within: 500%"),
+            ":8:62: clauses[0].within: is there twice; once is allowed",
+            id="a key twice",
+        ),
+        pytest.param(CONTRACT + "---\n" + CONTRACT, ": 2 documents; one is allowed, or", id="two contracts"),
     ],
 )
 def test_a_bad_contract_is_refused_with_its_place(run, tmp_path, contract, problem):

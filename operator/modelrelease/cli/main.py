@@ -27,7 +27,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ContractFile = Annotated[Path, typer.Argument(help="YAML of a ModelRelease, a ModelContract or a bare contract.")]
+ContractFile = Annotated[
+    Path,
+    typer.Argument(
+        help="YAML of a ModelRelease (with the ModelContract it names), a ModelContract or a bare contract."
+    ),
+]
 CountsFile = Annotated[
     Path,
     typer.Argument(help="CSV with the columns stage,metric,arm,slice,events,of; le for the buckets of histograms."),
