@@ -82,8 +82,13 @@ def test_json_holds_every_slice_of_every_clause(run):
             "logE",
             "level",
             "eta",
+            "thin",
         )
     }
+    assert [(clause["onBreach"], clause["message"].split(":")[0]) for clause in found["clauses"]] == [
+        ("Rollback", "clause steady is broken in country=FR"),
+        ("Rollback", "clause few-errors holds in all traffic"),
+    ]
     assert (harmed["events"], harmed["of"]) == (
         {"baseline": 288, "candidate": 500},
         {"baseline": 13750, "candidate": 13700},
@@ -98,6 +103,32 @@ def test_the_table_names_the_harmed_slice(run):
     assert "2.1 % -> 3.6 %" in harmed
     assert "+74 %" in harmed
     assert "500 of 13 700" in harmed
+
+
+THIN = "".join(f"canary,block-rate,{arm},country=LU,8,400\n" for arm in ("baseline", "candidate"))
+
+
+def test_a_thin_slice_is_told_from_one_that_blocks(run):
+    """Luxembourg proves nothing and keeps nothing from passing."""
+    result = run(HEALTHY + THIN)
+    assert result.exit_code == 0
+    assert next(line for line in result.output.splitlines() if "LU" in line).split()[1:3] == ["not", "assured"]
+    parts = json.loads(run(HEALTHY + THIN, "-o", "json").stdout)["clauses"][0]["slices"]
+    told = {part["slice"]: (part["verdict"], part["thin"]) for part in parts}
+    assert told["country=LU"] == ("Inconclusive", True)
+    assert told["country=FR"] == told[""] == ("Pass", False)
+
+
+def test_json_names_slices_in_full(run):
+    """A table has no room for a name of 80 letters; for a program, two that are cut would be one."""
+    rows = [
+        f"canary,block-rate,{arm},country={'F' * 80}{last},{events},13750\n"
+        for last, harmed in (("1", 500), ("2", 290))
+        for arm, events in (("baseline", 288), ("candidate", harmed))
+    ]
+    found = json.loads(run(HEALTHY + "".join(rows), "-o", "json").stdout)
+    assert found["breaches"] == [{"clause": "steady", "slice": f"country={'F' * 80}1"}]
+    assert len({part["slice"] for part in found["clauses"][0]["slices"]}) == 5
 
 
 def test_a_slice_without_a_baseline_did_not_rise_from_nothing(run):

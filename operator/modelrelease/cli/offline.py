@@ -7,6 +7,7 @@ from typing import Final
 
 import typer
 
+from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.release import DEFAULT_STAGES, Stage
 from modelrelease.cli import forecast_view, verdict_view
@@ -17,7 +18,7 @@ from modelrelease.cli.terminal import BAD_INPUT, BREACH, DONE, INCONCLUSIVE, Out
 from modelrelease.core.counts import StageCounts
 from modelrelease.core.forecast import forecast as outlooks_of
 from modelrelease.core.judge import judge as judge_gate
-from modelrelease.core.verdict import GateVerdict
+from modelrelease.core.verdict import ClauseVerdict, GateVerdict
 
 EXIT_CODES: Final = {Outcome.PASS: DONE, Outcome.BREACH: BREACH, Outcome.INCONCLUSIVE: INCONCLUSIVE}
 
@@ -48,14 +49,16 @@ def judge(
         compared=_compared(evidence[-1]),
         design_effect=design_effect,
     )
-    if problems := _cannot_be_told(verdict):
-        typer.echo("\n".join(f"{counts}: {problem}" for problem in problems), err=True)
-        return BAD_INPUT
     if output is Output.JSON:
         typer.echo(json.dumps(verdict_view.as_json(verdict), allow_nan=False))
     else:
         wide_console().print(verdict_view.as_table(verdict, evidence[-1].stage))
-    return EXIT_CODES[verdict.outcome]
+    untold = _untold(verdict)
+    for clause in untold:
+        advice = "; it only warns, and does not count" if clause.on_breach is OnBreach.WARN else ""
+        typer.echo(f"{counts}: {clause.message}{advice}", err=True)
+    binding = any(clause.on_breach is not OnBreach.WARN for clause in untold)
+    return BAD_INPUT if binding and verdict.outcome is not Outcome.BREACH else EXIT_CODES[verdict.outcome]
 
 
 def forecast(
@@ -85,16 +88,14 @@ def forecast(
     return DONE if all(outlook.in_time for outlook in outlooks) else INCONCLUSIVE
 
 
-def _cannot_be_told(verdict: GateVerdict) -> list[str]:
+def _untold(verdict: GateVerdict) -> list[ClauseVerdict]:
     """
-    Return what the histograms are too coarse to judge over all traffic, clause by clause.
+    Return the clauses for which the histograms are too coarse over all traffic: more of the same counts is no help.
 
-    More of the same counts would not help. Harm that is proved all the same stays a breach.
+    Harm that is proved all the same stays a breach.
     """
-    if verdict.outcome is Outcome.BREACH:
-        return []
     return [
-        clause.message
+        clause
         for clause in verdict.clauses
         if clause.reason is Reason.HISTOGRAM_TOO_COARSE
         and clause.overall
