@@ -94,7 +94,7 @@ def forecast(
 
     The counts are of one stage, of any name, with the column seconds. With the name of a release instead of files, what
     the operator foretold when its rollout began. Exit code: 0 when every gate can pass before its deadline, 11 when one
-    cannot, 2 bad input.
+    cannot or nothing is judged, 2 bad input.
     """
     if counts is None:
         live.forecast_of(str(contract), output, asked)

@@ -17,6 +17,7 @@ from modelrelease.cli.problems import BadInput
 from modelrelease.cli.terminal import BAD_INPUT, BREACH, DONE, INCONCLUSIVE, Output, wide_console
 from modelrelease.core.counts import StageCounts
 from modelrelease.core.forecast import forecast as outlooks_of
+from modelrelease.core.forecast import gaps
 from modelrelease.core.judge import judge as judge_gate
 from modelrelease.core.verdict import ClauseVerdict, GateVerdict
 
@@ -83,9 +84,13 @@ def forecast(
     outlooks = outlooks_of(asked.contract, history, stages, error_budget=budget, design_effect=design_effect)
     if output is Output.JSON:
         typer.echo(json.dumps(forecast_view.as_json(outlooks), allow_nan=False))
-    else:
+    elif outlooks:
         wide_console().print(forecast_view.as_table(outlooks))
-    return DONE if all(outlook.in_time for outlook in outlooks) else INCONCLUSIVE
+    untold = gaps(asked.contract, history, stages)
+    for gap in untold:
+        typer.echo(gap.message, err=True)
+    told = outlooks and all(outlook.in_time for outlook in outlooks) and all(gap.passes for gap in untold)
+    return DONE if told else INCONCLUSIVE
 
 
 def _untold(verdict: GateVerdict) -> list[ClauseVerdict]:
