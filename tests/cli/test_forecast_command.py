@@ -134,3 +134,17 @@ def test_a_clause_of_which_no_slice_was_counted_is_told(run):
     both = contract.replace("per: [country]", "per: [country, where]")
     result = run(HISTORY, contract=both)
     assert (result.exit_code, "in no slice of where" in result.stderr) == (0, True)
+
+
+def test_a_file_without_counts_is_no_name_of_a_release(tmp_path):
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    result = CliRunner().invoke(app, ["forecast", str(tmp_path / "contract.yaml")])
+    assert result.exit_code == 2
+    assert f"COUNTS is missing: {tmp_path}/contract.yaml is a file" in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--stage", "shadow"], ["--design-effect", "2"], ["--error-budget", "0.05"]])
+def test_what_the_operator_foretold_has_no_options(options):
+    result = CliRunner().invoke(app, ["forecast", "radar", *options])
+    assert result.exit_code == 2
+    assert f"{options[0]}: only with files; what the operator foretold is shown as it is" in result.stderr

@@ -326,7 +326,16 @@ def test_every_bad_row_is_told(run):
 @pytest.mark.parametrize(
     ("counts", "problem"),
     [
-        pytest.param("", "1: column 'stage' is missing; allowed are stage,metric,arm,slice,events,of", id="empty"),
+        pytest.param("", ":1: empty; a first line of stage,metric,arm,slice,events,of is needed\n", id="empty"),
+        pytest.param("\n" + HEALTHY, ":1: empty; a first line of", id="an empty first line"),
+        pytest.param(
+            HEALTHY.replace(",", "\t"), ":1: the columns are separated by tabs; separate them by commas\n", id="tabs"
+        ),
+        pytest.param(
+            HEALTHY.replace(",", ";"),
+            ":1: the columns are separated by semicolons; separate them by commas\n",
+            id="semicolons",
+        ),
         pytest.param("stage,metric,arm,slice,events,of\n", "2: no rows; at least one is needed", id="only a header"),
         pytest.param(HEALTHY.replace("events", "count", 1), "1: column 'events' is missing", id="missing column"),
         pytest.param(HEALTHY.replace(",of", ",of,ge", 1), "1: column 'ge' is unknown", id="unknown column"),
@@ -338,6 +347,50 @@ def test_a_bad_table_is_refused(run, counts, problem):
     result = run(counts)
     assert result.exit_code == 2
     assert problem in result.stderr
+    assert len(result.stderr.splitlines()) <= 2, "a line for each column says less"
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param(HARMED.replace(",country=FR", ', "country=FR"'), id="a blank before a quote"),
+        pytest.param(HARMED.replace(",", " , "), id="blanks around commas"),
+        pytest.param(HARMED + "   \n", id="a last line of blanks"),
+        pytest.param("\ufeff" + HARMED.replace("\n", "\r\n"), id="as Excel writes it"),
+    ],
+)
+def test_a_table_may_hold_blanks(run, counts):
+    result = run(counts)
+    assert (result.exit_code, result.stderr) == (10, "")
+    assert "broken in country=FR" in result.stdout
+
+
+def test_a_value_may_hold_commas(run):
+    """The country is ``Korea, Republic of``, alone and as a part of two labels."""
+    rows = HARMED.replace("country=FR", '"country=Korea, Republic of"')
+    rows += 'canary,block-rate,candidate,"channel=web, country=Korea, Republic of",1,10\n'
+    found = json.loads(run(rows, "-o", "json").stdout)
+    assert found["breaches"] == [{"clause": "steady", "slice": "country=Korea, Republic of"}]
+
+
+def test_a_misspelt_label_is_no_part_of_a_value(run):
+    result = run(HEALTHY + 'canary,block-rate,candidate,"country=Korea, Republic of, chanel=web",1,10\n')
+    assert result.exit_code == 2
+    assert "has labels country,chanel; allowed are country or country,channel" in result.stderr
+
+
+def test_counts_are_read_from_standard_input(run, tmp_path):
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    path = str(tmp_path / "contract.yaml")
+    result = CliRunner().invoke(app, ["judge", path, "-"], input="\ufeff" + HARMED)
+    assert (result.exit_code, result.stderr) == (10, "")
+    bad = CliRunner().invoke(app, ["judge", path, "-"], input=HARMED + "canary\n")
+    assert bad.stderr.startswith("-:9: 1 cells;")
+    both = CliRunner().invoke(app, ["judge", "-", "-"], input=CONTRACT)
+    assert (both.exit_code, both.stderr) == (2, "only one of the two files can be standard input, -\n")
+    counts = tmp_path / "counts.csv"
+    counts.write_text(HARMED)
+    assert CliRunner().invoke(app, ["judge", "-", str(counts)], input=CONTRACT).exit_code == 10
 
 
 @pytest.mark.parametrize(
@@ -404,6 +457,7 @@ def test_stages_must_tell_their_kind_when_a_clause_asks(run):
         (["--error-budget", "1.5"], "--error-budget: 1.5 is not a chance"),
         (["--design-effect", "0.5"], "--design-effect"),
         (["--design-effect", "nan"], "--design-effect"),
+        (["--design-effect", "inf"], "--design-effect: inf is not a number of requests; 1 or more is allowed"),
     ],
 )
 def test_a_bad_option_is_refused(run, options, problem):

@@ -1,6 +1,7 @@
 """Judging and forecasting from files: what the operator does, without a cluster."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from modelrelease.cli.contract_file import read_contract
 from modelrelease.cli.counts_file import read_counts
 from modelrelease.cli.problems import BadInput
 from modelrelease.cli.terminal import BAD_INPUT, BREACH, DONE, INCONCLUSIVE, Output, wide_console
+from modelrelease.cli.yaml_file import STANDARD_INPUT
 from modelrelease.core.counts import StageCounts
 from modelrelease.core.forecast import forecast as outlooks_of
 from modelrelease.core.forecast import gaps
@@ -39,6 +41,7 @@ def judge(
     Raises:
         BadInput: A file or an option cannot be used.
     """
+    _readable(contract, counts, design_effect)
     asked = read_contract(contract)
     evidence = _until(stage, read_counts(counts, asked.contract, asked.stages))
     budget = _budget(error_budget, asked.error_budget)
@@ -77,6 +80,7 @@ def forecast(
     Raises:
         BadInput: A file or an option cannot be used.
     """
+    _readable(contract, counts, design_effect)
     asked = read_contract(contract)
     history = _history(read_counts(counts, asked.contract, (), any_stage=True))
     budget = _budget(error_budget, asked.error_budget)
@@ -91,6 +95,14 @@ def forecast(
         typer.echo(gap.message, err=True)
     told = outlooks and all(outlook.in_time for outlook in outlooks) and all(gap.passes for gap in untold)
     return DONE if told else INCONCLUSIVE
+
+
+def _readable(contract: Path, counts: Path, design_effect: float) -> None:
+    """Refuse what cannot be read twice, and a number that is none."""
+    if contract == counts == STANDARD_INPUT:
+        raise BadInput(["only one of the two files can be standard input, -"])
+    if not math.isfinite(design_effect):
+        raise BadInput([f"--design-effect: {design_effect} is not a number of requests; 1 or more is allowed"])
 
 
 def _untold(verdict: GateVerdict) -> list[ClauseVerdict]:
