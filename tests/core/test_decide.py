@@ -198,7 +198,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "passed, but not approved",
         "the approval is older than the stage, which began anew",
         a_situation(
-            a_status(decisions=[decided(Verb.APPROVE, "canary-10", time=NOW - HOUR)]),
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", void_since=NOW - HOUR)]),
             release=a_release(approval={"mode": "Manual"}),
         ),
         (Hold, Reason.AWAITING_APPROVAL, False),
@@ -387,7 +387,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     (
         "the candidate is not available any more",
         "before an edit of the contract is looked at",
-        a_situation(a_status(contract="another", unavailable=MINUTE), observation=seen(available={"1": 3, "2": 0})),
+        a_situation(a_status(contract="another", silent=MINUTE), observation=seen(available={"1": 3, "2": 0})),
         (RollBack, Reason.CANDIDATE_UNAVAILABLE),
     ),
     (
@@ -429,7 +429,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     (
         "the candidate is not available any more",
         "users would meet nobody",
-        a_situation(a_status(unavailable=16 * timedelta(seconds=1)), observation=seen(available={"1": 3, "2": 0})),
+        a_situation(a_status(silent=16 * timedelta(seconds=1)), observation=seen(available={"1": 3, "2": 0})),
         (RollBack, Reason.CANDIDATE_UNAVAILABLE),
     ),
     (
@@ -639,7 +639,11 @@ def _decisions(draw: st.DrawFn) -> list[DecisionRecord]:
     verbs = draw(st.lists(st.sampled_from(Verb), max_size=2))
     despite = st.sampled_from([None, "BreachHeld", "DeadlineExceeded"])
     ahead = st.sampled_from([None, CONTRACT, "another"])
-    return [decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite), ahead=draw(ahead)) for verb in verbs]
+    void = st.sampled_from([None, NOW])
+    return [
+        decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite), ahead=draw(ahead), void_since=draw(void))
+        for verb in verbs
+    ]
 
 
 @cache
@@ -661,6 +665,7 @@ def situations(draw: st.DrawFn) -> Situation:
         candidate=candidate,
         entered=timedelta(minutes=draw(st.integers(-60, 600))),
         unavailable=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
+        silent=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         metrics_missing=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         rejected=draw(st.lists(VERSIONS, max_size=2)),
         contract=draw(st.none() | st.sampled_from([CONTRACT, "another"])),

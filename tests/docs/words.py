@@ -22,6 +22,7 @@ _STALLING: Final = {
     Reason.ROUTE_REJECTED,
     Reason.NAME_CONFLICT,
     Reason.PROGRESS_DEADLINE_EXCEEDED,
+    Reason.EVIDENCE_NOT_KEPT,
 }
 """Reasons of Stalled that are an event of the same name."""
 

@@ -4,9 +4,6 @@ from modelrelease.api.reasons import Reason
 from tests.docs.words import NEVER_IN_A_CLUSTER, announced, reasons_in
 from tests.gitops.states import STATES, recorded
 
-ELSEWHERE = {"NotApplied"}
-"""An answer of the API server's, not a state: tests/adapters and tests/reconcile."""
-
 
 def test_every_reason_is_in_a_state() -> None:
     """A reason that is added is looked at by kstatus and by Argo CD, or has to say here why it cannot be."""
@@ -18,7 +15,7 @@ def test_every_reason_is_in_a_state() -> None:
 def test_every_event_is_said_on_the_way_to_a_state() -> None:
     """What can be announced, is."""
     said = {said.reason for name in STATES for said in recorded(name).said}
-    assert announced() - said == ELSEWHERE
+    assert announced() - said == set()
 
 
 def test_ready_and_the_two_that_are_seldom() -> None:

@@ -83,7 +83,8 @@ def _gate(
     if trial and trial.unavailable_since:
         interval = min(interval, PENDING_TICK)
     planned = {stage.name: stage for stage in release.spec.plan_stages}.get(record.name)
-    left = planned.bake_time - age if planned else timedelta(0)
+    # What bakes begins a scrape later.
+    left = planned.bake_time + shortest - age if planned else timedelta(0)
     return min(interval, left) if left > timedelta(0) else interval
 
 

@@ -157,6 +157,12 @@ class GateVerdict:
     worst: str
     eta: timedelta | None = None
 
+    @property
+    def held(self) -> tuple[ClauseVerdict, ...]:
+        """The broken clauses that a person decides about."""
+        broken = (it for it in self.clauses if it.outcome is Outcome.BREACH)
+        return tuple(it for it in broken if it.on_breach is OnBreach.HOLD)
+
 
 Finding = GateVerdict | MetricsUnavailable
 """What is known of a gate: a verdict, or why there cannot be one."""
