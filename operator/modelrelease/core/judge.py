@@ -324,6 +324,7 @@ def _slice_verdict(
         log_e=float(it.log_e[index]),
         level=float(it.weight[index]) * budget,
         eta=_eta(it, index) if outcome is Outcome.INCONCLUSIVE and not noisy else None,
+        thin=bool(it.thin[index]),
     )
 
 

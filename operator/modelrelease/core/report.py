@@ -7,7 +7,7 @@ missing.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from math import isinf
+from math import floor, isinf, log10
 from typing import Final
 
 from modelrelease.api.contract import Clause, Distribution, Metric, Quantile, Rate, Ratio
@@ -56,11 +56,19 @@ def signed(number: float, unit: Unit) -> str:
     if unit is Unit.ABSOLUTE:
         return f"{number + 0.0:+.3g}"
     scaled = 100 * number
-    digits = 0 if abs(scaled) >= 10 else 1 if abs(scaled) >= 1 or unit is Unit.RELATIVE else 2
+    digits = 0 if abs(scaled) >= 10 else 1 if abs(scaled) >= 1 or unit is Unit.RELATIVE else _digits(scaled)
     text = f"{scaled:+.{digits}f}"
     if float(text) == 0:
         text = text.replace("-", "+")
     return f"{text} {'%' if unit is Unit.RELATIVE else 'pp'}"
+
+
+def _digits(points: float) -> int:
+    """Return the decimals of less than one percentage point: 2, or as many as show two digits, down to a millionth."""
+    return 2 if abs(points) < _LEAST_POINTS else max(2, 1 - floor(log10(abs(points))))
+
+
+_LEAST_POINTS: Final = 1e-6
 
 
 def bounds(verdict: SliceVerdict, words: Words) -> str:
