@@ -1,11 +1,13 @@
 """``modelrelease lint``: what would be refused, what would be regretted, and where it stands in the file."""
 
 import json
+import re
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from e2e.cluster import paths
 from modelrelease.cli.lint import Severity, lint
 from modelrelease.cli.main import app
 from tests.api.specs import BAD, GOOD, changed
@@ -251,6 +253,26 @@ def test_decisions_are_looked_at(run, spec, path):
     }
     found = json.loads(run(body, options=["-o", "json"]).stdout)
     assert [it["path"] for it in found][:1] == ([path] if path else [])
+
+
+def decisions_of_the_pages():
+    """Return the ReleaseDecisions that people copy, whose revision is one that without quotes is a number."""
+    pages = [paths.REPOSITORY / "docs" / name for name in ("spec/v1alpha1/releasedecisions.md", "tutorial.md")]
+    text = "\n".join(page.read_text() for page in pages)
+    found = re.findall(r"^apiVersion: .*\nkind: ReleaseDecision\n(?:[ a-z].*\n)*", text, re.MULTILINE)
+    return [re.sub(r"\$\([^)]*\)|7f3c9b1", "1234e56", document) for document in found]
+
+
+@pytest.mark.parametrize("text", decisions_of_the_pages())
+def test_the_decisions_of_the_pages_hold_for_every_revision(run, text):
+    """One revision in twenty-two is spelled like a number."""
+    assert "1234e56" in text
+    result = run(text=text)
+    assert result.exit_code == 0, result.output
+
+
+def test_the_pages_have_decisions():
+    assert len(decisions_of_the_pages()) == 5
 
 
 def test_a_key_that_is_there_twice_is_refused(run):

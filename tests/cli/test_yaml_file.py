@@ -7,7 +7,7 @@ import pytest
 
 from e2e.cluster import binaries
 from modelrelease.cli.problems import BadFile
-from modelrelease.cli.yaml_file import MOST_LEVELS, read_documents
+from modelrelease.cli.yaml_file import MOST_LEVELS, read_documents, written
 
 TRAPS = r"""
     y Y yes n N No on Off True FALSE tRUE ~ null Null NULL "y" 'null'
@@ -124,3 +124,10 @@ def test_a_key_that_is_there_twice_under_two_spellings(read):
     """Both are ``true`` in JSON."""
     (document,) = read('a: {on: 1, "true": 2}')
     assert list(document.duplicates()) == ["a.true"]
+
+
+def test_what_is_written_for_programs_is_read_back(read):
+    """A revision such as 1234e56, as ``get -o yaml`` prints it, stays a string."""
+    texts = [*SCALARS, "a\nb", " a", "a: b", "<<", ""]
+    assert [document.value for document in read(written({"texts": texts}))] == [{"texts": texts}]
+    assert written({"revision": "1234e56"}) == "revision: '1234e56'\n"

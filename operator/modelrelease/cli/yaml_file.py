@@ -135,6 +135,24 @@ def read_documents(file: Path) -> list[Document]:
     return [document for document in documents if document.value is not None]
 
 
+class _Dumper(yaml.SafeDumper):
+    """Strings in quotes wherever kubectl would read something else: PyYAML takes ``1234e56`` for no number."""
+
+    def represent_string(self, text: str) -> yaml.ScalarNode:
+        """Return the node of a string."""
+        style = None if isinstance(yaml_scalars.plain(text), str) else "'"
+        return self.represent_scalar(f"{_TAG}str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_string)
+
+
+def written(objects: Any) -> str:  # noqa: ANN401 - JSON
+    """Return *objects* as YAML that kubectl reads back."""
+    text: str = yaml.dump(objects, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
 class _Values:
     """The values of one document, taken from its nodes."""
 
