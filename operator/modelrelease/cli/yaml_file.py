@@ -97,16 +97,20 @@ class Document:
         Return the objects of a List, or the document itself when it is none.
 
         Kind and apiVersion that an item lacks are those that the List's own kind names, as for kubectl.
+
+        Raises:
+            BadFile: The items of a List are none.
         """
-        if not isinstance(self.value, dict) or not isinstance(kind := self.value.get("kind"), str):
+        kind = self.value.get("kind") if isinstance(self.value, dict) else None
+        if not isinstance(kind, str) or not kind.endswith("List") or "items" not in self.value:
             return [self]
-        items, node = self.value.get("items"), _step(self.root, "items")
-        if not kind.endswith("List") or not isinstance(items, list) or not isinstance(node, yaml.SequenceNode):
-            return [self]
+        items, node = self.value["items"] or [], _step(self.root, "items")
+        if not isinstance(items, list):
+            raise BadFile(self.file, f"{self.shown('items')} is not a list", *self.place("items"))
         named = {"apiVersion": self.value.get("apiVersion"), "kind": kind.removesuffix("List")}
         return [
             found
-            for index, (item, root) in enumerate(zip(items, node.value, strict=True))
+            for index, (item, root) in enumerate(zip(items, node.value if items and node else (), strict=True))
             for found in Document(self.file, _named(item, named), root, self.shown(f"items[{index}]")).objects()
         ]
 
