@@ -278,6 +278,9 @@ def test_decisions_are_looked_at(run, spec, path):
     assert [it["path"] for it in found][:1] == ([path] if path else [])
 
 
+README = paths.REPOSITORY / "README.md"
+
+
 def decisions_of_the_pages():
     """Return the ReleaseDecisions that people copy, whose revision is one that without quotes is a number."""
     pages = [paths.REPOSITORY / "docs" / name for name in ("spec/v1alpha1/releasedecisions.md", "tutorial.md")]
@@ -296,6 +299,31 @@ def test_the_decisions_of_the_pages_hold_for_every_revision(run, text):
 
 def test_the_pages_have_decisions():
     assert len(decisions_of_the_pages()) == 5
+
+
+def test_nothing_is_said_about_the_example_of_the_readme(run):
+    """What people begin with is what we would have them write."""
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert run(text=example).stdout == "ModelRelease/radar: nothing to say\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec.contract.metrics[0].query": "up"},
+        {"spec.contract.metrics[0].labelDelay": "1h"},
+        {"spec.stages[3].full": {"holdback": 2}},
+        {"spec.server.autoscaling": {}},
+        {"spec.traffic.istio": {}},
+    ],
+    ids=str,
+)
+def test_what_was_designed_and_not_built_is_refused(change):
+    """As the README's limits say."""
+    (path,) = change
+    field = "holdback" if path.endswith("full") else path.rpartition(".")[2]
+    assert any(f"'{field}' does not exist" in it.message for it in lint(changed(change), {}))
+    assert field in README.read_text().partition("## Limits")[2]
 
 
 def test_a_key_that_is_there_twice_is_refused(run):
