@@ -2,12 +2,13 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from e2e.cluster import paths
+from e2e.cluster import binaries, paths
 from modelrelease.cli.lint import KINDS, Severity, lint
 from modelrelease.cli.main import app
 from tests.api.specs import BAD, GOOD, changed
@@ -386,29 +387,30 @@ def test_lists_that_are_none(run, given, says):
     assert says in result.output
 
 
-META = {"name": "radar", "namespace": "fraud"}
+META = {"name": "radar", "namespace": "default"}
 
 
-@pytest.mark.parametrize(
-    ("change", "path", "says"),
-    [
-        pytest.param({"metadata": "foo"}, "metadata", '"foo" is not an object', id="metadata that is none"),
-        pytest.param({"metadata": None}, "metadata.", "is required", id="no metadata"),
-        pytest.param({"metadata": {**META, "name": 5}}, "metadata.name", "5 is not a string", id="a number as a name"),
-        pytest.param({"metadata": {**META, "name": "Foo_Bar"}}, "metadata.name", "'Foo_Bar' is not", id="a bad name"),
-        pytest.param({"metadata": {**META, "namespace": "Fraud_X"}}, "metadata.namespace", "is not a name", id="place"),
-        pytest.param({"metadata": {**META, "namespace": ["a"]}}, "metadata.namespace", "is not a string", id="places"),
-        pytest.param({"metadata": {**META, "generation": "abc"}}, "metadata.generation", "whole number", id="age"),
-        pytest.param({"metadata": {**META, "labels": {"a": 5}}}, "metadata.labels.a", "is not a string", id="label"),
-        pytest.param({"metadata": {**META, "labels": {"a": "b c"}}}, "metadata.labels.a", "'b c' is not", id="value"),
-        pytest.param({"metadata": {**META, "labels": {"a b": "c"}}}, "metadata.labels", "'a b' is not a key", id="key"),
-        pytest.param({"metadata": {**META, "labels": []}}, "metadata.labels", "is not an object", id="labels"),
-        pytest.param({"metadata": {**META, "nmae": "x"}}, "metadata.nmae", "does not exist", id="a field of metadata"),
-        pytest.param({"stages": []}, "stages", "does not exist here, allowed: apiVersion, kind", id="a wrong indent"),
-        pytest.param({"spec": []}, "spec", "is required, and an object", id="a spec that is none"),
-        pytest.param({"kind": ["ModelRelease"]}, "kind", "is not one of", id="several kinds"),
-    ],
-)  # fmt: skip
+NO_OBJECTS = [
+    pytest.param({"metadata": "foo"}, "metadata", '"foo" is not an object', id="metadata that is none"),
+    pytest.param({"metadata": None}, "metadata.", "is required", id="no metadata"),
+    pytest.param({"metadata": {**META, "name": 5}}, "metadata.name", "5 is not a string", id="a number as a name"),
+    pytest.param({"metadata": {**META, "name": "Foo_Bar"}}, "metadata.name", "'Foo_Bar' is not", id="a bad name"),
+    pytest.param({"metadata": {**META, "namespace": "Fraud_X"}}, "metadata.namespace", "is not a name", id="place"),
+    pytest.param({"metadata": {**META, "namespace": ["a"]}}, "metadata.namespace", "is not a string", id="places"),
+    pytest.param({"metadata": {**META, "generation": "abc"}}, "metadata.generation", "whole number", id="age"),
+    pytest.param({"metadata": {**META, "labels": {"a": 5}}}, "metadata.labels.a", "is not a string", id="label"),
+    pytest.param({"metadata": {**META, "labels": {"a": "b c"}}}, "metadata.labels.a", "'b c' is not", id="value"),
+    pytest.param({"metadata": {**META, "labels": {"a b": "c"}}}, "metadata.labels", "'a b' is not a key", id="key"),
+    pytest.param({"metadata": {**META, "labels": []}}, "metadata.labels", "is not an object", id="labels"),
+    pytest.param({"metadata": {**META, "nmae": "x"}}, "metadata.nmae", "does not exist", id="a field of metadata"),
+    pytest.param({"stages": []}, "stages", "does not exist here, allowed: apiVersion, kind", id="a wrong indent"),
+    pytest.param({"spec": []}, "spec", "is required, and an object", id="a spec that is none"),
+    pytest.param({"kind": ["ModelRelease"]}, "kind", "is not one of", id="several kinds"),
+]  # fmt: skip
+"""Changes that make an object of any kind one that is none: the field, and what is said of it."""
+
+
+@pytest.mark.parametrize(("change", "path", "says"), NO_OBJECTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_the_api_server_refuses_of_any_object(run, kind, change, path, says):
     body = {"apiVersion": "modelrelease.dev/v1alpha1", "kind": kind, "metadata": META, "spec": {}, **change}
@@ -416,6 +418,20 @@ def test_what_the_api_server_refuses_of_any_object(run, kind, change, path, says
     found = [it for it in json.loads(result.stdout) if it["path"].startswith(path)]
     assert any(it["severity"] == "refused" and says in it["message"] for it in found)
     assert result.exit_code == 2
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize(("change", "path", "says"), NO_OBJECTS)
+def test_the_api_server_refuses_it_too(cluster, change, path, says):
+    """As kubectl sends it: with strict validation."""
+    kubectl = [binaries.ensure("kubectl"), "--kubeconfig", cluster.server.kubeconfig]
+    sound = changed({**SOUND, "metadata.namespace": "default"})
+    for body, refused in ((sound, False), ({**sound, **change}, True)):
+        done = subprocess.run(
+            [*kubectl, "create", "--dry-run=server", "--validate=strict", "--filename=-"],
+            input=json.dumps(body), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode != 0) == refused, done.stderr
 
 
 def test_a_problem_outside_the_spec_does_not_hide_those_inside(run):

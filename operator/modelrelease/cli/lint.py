@@ -17,6 +17,7 @@ from modelrelease.api.reasons import Reason
 from modelrelease.api.release import ApprovalMode, OnInconclusive, ReleaseSpec, Stage, StageKind
 from modelrelease.cli.contract_file import release_around
 from modelrelease.cli.object_rules import object_problems
+from modelrelease.cli.template_rules import TEMPLATE, template_problems, unknown_fields
 
 
 class Severity(StrEnum):
@@ -85,7 +86,9 @@ def _of_spec(body: Mapping[str, Any], contracts: Contracts) -> list[Remark]:
             found = parse_decision({**body, "metadata": _IDENTITY})
             return [_refused(*it) for it in _problems(found.spec)] if isinstance(found.spec, str) else []
         case _:
-            return _of_release(body, contracts)
+            found = _of_release(body, contracts)
+            refused = [_refused(*problem) for problem in template_problems(body["spec"])]
+            return [*(it for it in found if it.severity is Severity.REFUSED), *refused] if refused else found
 
 
 _IDENTITY: Final = {"name": "decision", "uid": "", "creationTimestamp": "2000-01-01T00:00:00Z"}
@@ -244,7 +247,9 @@ def _of_pods(spec: ReleaseSpec) -> Iterator[Remark]:
             "spec.server.replicas",
             "1: users are without a model whenever the pod restarts, and how much equal pods differ cannot be told",
         )
-    where = "spec.server.template.spec.containers"
+    for path, what in unknown_fields(spec.server.template):
+        yield _warning(path, what)
+    where = f"{TEMPLATE}.spec.containers"
     containers = spec.server.template["spec"]["containers"]
     for index, container in enumerate(containers):
         if _floats(container["image"]):
