@@ -83,8 +83,8 @@ def _of_spec(body: Mapping[str, Any], contracts: Contracts) -> list[Remark]:
         case "ModelContract":
             return _of_contract(body["spec"])
         case "ReleaseDecision":
-            found = parse_decision({**body, "metadata": _IDENTITY})
-            return [_refused(*it) for it in _problems(found.spec)] if isinstance(found.spec, str) else []
+            asked = parse_decision({**body, "metadata": _IDENTITY}).spec
+            return [_refused(*it) for it in _problems(asked)] if isinstance(asked, str) else []
         case _:
             found = _of_release(body, contracts)
             refused = [_refused(*problem) for problem in template_problems(body["spec"])]
