@@ -35,5 +35,33 @@ def test_help_imports_nothing_that_is_slow():
 
 def test_kubectl_is_told_what_can_be_written():
     """By the program that kubectl looks for, in the form that it reads."""
-    done = subprocess.run([BIN / "kubectl_complete-modelrelease", "re"], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["retry", "resume", ":4"]
+    assert completed("re") == ["retry", "resume", ":4"]
+
+
+def completed(*words):
+    """Return the lines that kubectl reads."""
+    program = [BIN / "kubectl_complete-modelrelease", *words]
+    return subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lint", ""], [":0"]),
+        (["lint", "-o", "json", "rel"], [":0"]),
+        (["judge", "contract.yaml", ""], [":0"]),
+        (["diff", "a.yaml", "b"], [":0"]),
+        (["forecast", ""], [":0"]),
+        (["explain", "--kubeconfig", ""], [":0"]),
+        (["lint", "-o", ""], ["table", "json", ":4"]),
+        (["judge", "--stage", ""], [":4"]),
+        (["version", ""], [":4"]),
+    ],
+)
+def test_the_shell_proposes_files_where_files_are_meant(words, said):
+    """Directive 0; an empty line would be a proposal of nothing."""
+    assert completed(*words) == said
+
+
+def test_options_are_no_files():
+    assert {"--output", ":4"} <= set(completed("lint", "--"))

@@ -226,6 +226,9 @@ def _timeless(status: Object) -> Object:
         "lastTransitionTime",
         "message",
         "unavailableSince",
+        "silentSince",
+        "pausedSince",
+        "deadlineSince",
         "slice",  # which one is named first is of the moment, too
     )
     gate = kept.get("gate") or {}

@@ -180,6 +180,12 @@ async def _suspended(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _resumed(lab: Lab) -> None:
+    await _suspended(lab)
+    lab.kube.edit(suspend=False)
+    await lab.tick()
+
+
 async def _suspended_at_rest(lab: Lab) -> None:
     lab.kube.edit(suspend=True)
     await lab.tick()
@@ -210,6 +216,15 @@ async def _approved_ahead(lab: Lab) -> None:
     release(lab, NEW, approval={"mode": "Manual"})
     await lab.run(until="Pending")
     lab.kube.decide("Approve", NEW, "shadow", approvedBy="ci@example.com", reason="offline evaluation passed")
+    await lab.tick()
+
+
+async def _approval_void(lab: Lab) -> None:
+    release(lab, NEW, approval={"mode": "Manual"})
+    await lab.run(until="shadow")
+    lab.kube.decide("Approve", NEW, "shadow", approvedBy="ana@example.com", reason="looked at the podcast slice")
+    await lab.tick()
+    lab.kube.edit(contract=_contract(clauses=[{**_STEADY, "within": "10%"}]))
     await lab.tick()
 
 
@@ -484,6 +499,7 @@ async def _first_never_available(lab: Lab) -> None:
 _STEADY, _ERRORS = a_body()["spec"]["contract"]["clauses"]
 _SILENT: Final = _contract(slices=[{"name": "country", "labels": ["country"], "expected": ["FR", "MT"]}])
 _RELATIVE: Final = _contract(clauses=[_STEADY])
+_NOT_IN_SHADOW: Final = _contract(clauses=[{**_STEADY, "stages": ["canary"]}, _ERRORS | {"stages": ["canary", "full"]}])
 _LATENCY: Final = _contract(
     metrics=[
         *_contract()["metrics"],
@@ -517,6 +533,7 @@ STATES: Final[dict[str, State]] = {
         _counting(_coarse, _until("HistogramTooCoarse", contract=_LATENCY)), "InProgress", "Progressing"
     ),
     "no-baseline": State(_until("Baking", "full", contract=_RELATIVE), "InProgress", "Progressing"),
+    "nothing-judged": State(_until("Baking", contract=_NOT_IN_SHADOW), "InProgress", "Progressing"),
     "not-accepted": State(_not_accepted, "InProgress", "Progressing"),
     "pods-missing": State(_pods_missing, "InProgress", "Progressing"),
     "deadline-over": State(_deadline_over, "InProgress", "Progressing"),
@@ -528,11 +545,13 @@ STATES: Final[dict[str, State]] = {
     "watch": State(_in("full"), "InProgress", "Progressing"),
     "superseded": State(_superseded, "InProgress", "Progressing"),
     "suspended": State(_suspended, "InProgress", "Suspended"),
+    "resumed": State(_resumed, "InProgress", "Progressing"),
     "suspended-at-rest": State(_suspended_at_rest, "InProgress", "Suspended"),
     "breach-held": State(_breach_held, "InProgress", "Suspended"),
     "awaiting-approval": State(_waiting(), "InProgress", "Suspended"),
     "refused": State(_refused, "InProgress", "Suspended"),
     "approved-ahead": State(_approved_ahead, "InProgress", "Progressing"),
+    "approval-void": State(_approval_void, "InProgress", "Progressing"),
     "breach-approved": State(_breach_approved, "InProgress", "Progressing"),
     "approved": State(_approved, "InProgress", "Progressing"),
     "promoted": State(_promoted, "InProgress", "Progressing"),

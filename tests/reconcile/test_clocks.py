@@ -1,5 +1,6 @@
 """Rollouts under a clock that jumps: no stage gets shorter, nobody is blamed, and a breach is heard at any time."""
 
+import copy
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +10,7 @@ import pytest
 from modelrelease.adapters.errors import Unreachable
 from modelrelease.core.elapsed import Jump
 from modelrelease.reconcile import reconcile
-from tests.builders import NO_METRICS, revision_of
+from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeMetrics, Lab
 from tests.reconcile.test_reconcile import ONE, a_lab, reasons, release
 
@@ -144,6 +145,24 @@ async def test_a_jump_passes_no_deadline(trouble):
     assert await look(lab, jump) == "shadow"
     lab.now += timedelta(hours=2)
     assert await look(lab, jump) == "RolledBack"
+
+
+@pytest.mark.parametrize("verb", ["Approve", "Promote"])
+async def test_people_are_heard_on_a_clock_that_was_set_back(verb):
+    """What they decide has a time before the stage's beginning; it is about the stage all the same."""
+    stages = copy.deepcopy(a_body()["spec"]["stages"])
+    stages[1]["approval"] = "Required"
+    lab = await a_lab(stages=stages)
+    release(lab, "2")
+    await entered(lab, "canary-10")
+    await look(lab)
+    jump = await set_clock(lab, timedelta(hours=-1))
+    first, second = (lab.kube.decide(verb, "2", "canary-10" if verb == "Approve" else None) for _ in range(2))
+    await look(lab, jump)
+    assert [lab.kube.outcome(name) for name in (first, second)] == ["Applied", "Stale"]
+    lab.now += timedelta(hours=1, minutes=11)
+    await look(lab, jump)
+    assert lab.kube.status["stage"] == ("canary-50" if verb == "Approve" else "full")
 
 
 async def test_a_breach_is_heard_after_a_jump():

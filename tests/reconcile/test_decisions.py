@@ -311,6 +311,38 @@ async def test_a_held_breach_waits_for_a_person():
     await lab.run(until="RolledBack")
 
 
+async def test_an_approval_overrules_the_breach_that_it_saw_and_no_later_one():
+    """Another clause that breaks during the bake holds anew, is announced, and can be approved in its turn."""
+    clauses = [{**clause, "onBreach": "Hold"} for clause in a_body()["spec"]["contract"]["clauses"]]
+    lab = await a_lab(contract={**a_body()["spec"]["contract"], "clauses": clauses})
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.metrics.rates["2"] = 0.22
+    await waiting(lab, "canary-10")
+    lab.kube.decide("Approve", "2", "canary-10")
+    lab.kube.edit(stages=[{**stage, "bake": "1h", "deadline": "2h"} for stage in STAGES])
+    await lab.tick()
+    assert lab.kube.status["decisions"][0]["overruled"] == ["steady"]
+    baking = condition(lab, "Ready")
+    assert baking["reason"] == "Baking"
+    assert "ana approved it in spite of BreachHeld of steady; it bakes until" in baking["message"]
+    assert condition(lab, "AwaitingApproval") is None
+    lab.metrics.error_rate = 0.5
+    await lab.tick()
+    held = condition(lab, "AwaitingApproval")
+    assert held["reason"] == "BreachHeld"
+    assert "clause errors is broken" in held["message"]
+    assert "steady" not in held["message"], "that one is decided"
+    assert reasons(lab).count("ContractBreached") == 2
+    for _ in range(200):
+        await lab.tick()
+    assert lab.kube.status["stage"] == "canary-10"
+    name = lab.kube.decide("Approve", "2", "canary-10")
+    await lab.run(until="canary-50")
+    assert lab.kube.outcome(name) == "Applied"
+    assert lab.kube.status["decisions"][1]["overruled"] == ["steady", "errors"]
+
+
 async def test_an_approval_from_before_a_breach_does_not_overrule_it():
     """Nobody approves what could not be seen."""
     lab = await a_lab(contract=HOLDING, approval={"mode": "Manual"})
@@ -407,9 +439,29 @@ async def test_an_edit_of_the_contract_voids_an_approval():
     lab.kube.decide("Approve", "2", "shadow")
     await lab.tick()
     loose = [{"name": "errors", "metric": "error-rate", "atMost": "1%"}]
+    now = lab.now
     lab.kube.edit(contract={**a_body()["spec"]["contract"], "clauses": loose})
     await lab.tick()
     await waiting(lab, "shadow")
+    assert lab.kube.status["decisions"][0]["voidSince"] == f"{now:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def test_an_edit_of_the_contract_in_the_same_second_voids_an_approval():
+    """Not even the contract of before, written back, makes it count again: its evidence has begun anew."""
+    lab = await a_lab(approval={"mode": "Manual"})
+    release(lab, "2")
+    await lab.run(until="shadow")
+    contract = copy.deepcopy(lab.kube.body["spec"]["contract"])
+    moment = lab.now
+    name = lab.kube.decide("Approve", "2", "shadow")
+    for clauses in (None, [{"name": "errors", "metric": "error-rate", "atMost": "1%"}], contract["clauses"]):
+        lab.now = moment
+        lab.kube.edit(contract={**contract, "clauses": clauses or contract["clauses"]})
+        await lab.tick()
+    assert lab.kube.outcome(name) == "Applied"
+    await waiting(lab, "shadow")
+    lab.kube.decide("Approve", "2", "shadow")
+    await lab.run(until="canary-10")
 
 
 async def test_a_decision_about_no_release_is_stale():

@@ -272,6 +272,61 @@ async def test_nobody_is_left_with_a_candidate_without_pods():
     assert lab.kube.weights == {ONE: 100}
 
 
+class FewPods(FakeKube):
+    """A cluster that keeps a revision from having more than so many pods."""
+
+    most: dict[str, int]
+
+    def _workload(self, revision, deployment):
+        it = super()._workload(revision, deployment)
+        return replace(it, **dict.fromkeys(("available", "serving"), min(it.serving, self.most.get(revision, 99))))
+
+
+async def a_lab_of_few_pods() -> Lab:
+    """Return a cluster on which version 2 has half of the users."""
+    lab = await a_lab()
+    kube = FewPods(body=lab.kube.body, objects=lab.kube.objects)
+    kube.most = {}
+    lab = Lab(kube, now=lab.now)
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    return lab
+
+
+async def test_a_missing_pod_takes_no_grace_from_the_others():
+    """One of three pods was missing for a while, and users were answered; the 15 s begin when the last one goes."""
+    lab = await a_lab_of_few_pods()
+    two = revision_of("2").name
+    lab.kube.most[two] = 2
+    for _ in range(6):
+        await lab.tick()
+    lab.kube.most[two] = 0
+    await lab.tick()
+    assert lab.kube.status["stage"] == "canary-50", "nobody is rolled back for one look"
+    lab.kube.most[two] = 2
+    await lab.tick()
+    assert "silentSince" not in lab.kube.status["candidate"]
+    lab.kube.most[two] = 0
+    gone = lab.now
+    await lab.run(until="RolledBack")
+    assert lab.kube.status["rejected"][-1]["reason"] == "CandidateUnavailable"
+    assert timedelta(seconds=15) < lab.now - gone < timedelta(seconds=30)
+
+
+async def test_who_is_back_first_is_no_verdict_on_the_other():
+    """A failed node takes the pods of both; the stable revision's are back a moment before the candidate's."""
+    lab = await a_lab_of_few_pods()
+    one, two = revision_of("1").name, revision_of("2").name
+    lab.kube.most = {one: 0, two: 0}
+    for _ in range(24):
+        await lab.tick()
+    del lab.kube.most[one]
+    await lab.tick()
+    assert lab.kube.status["stage"] == "canary-50"
+    del lab.kube.most[two]
+    await lab.run(until="full")
+
+
 async def test_a_restart_of_the_pods_is_no_loss_of_them():
     """kubectl rollout restart: old pods answer until new ones do, so nobody has to be taken off the candidate."""
     lab = await a_lab()
@@ -355,6 +410,18 @@ async def test_a_contract_without_absolute_clauses_completes_after_its_bake():
     release(lab, "2")
     await lab.run(until="Completed")
     assert lab.kube.weights == {TWO: 100}
+
+
+@pytest.mark.parametrize("kinds", [["shadow", "canary"], ["canary", "full"]], ids=" ".join)
+async def test_a_stage_in_which_nothing_is_judged_passes_by_its_bake(kinds):
+    """However much longer one waited, nobody would know more: no deadline, and least of all a rollback."""
+    contract = a_body()["spec"]["contract"]
+    contract["clauses"] = [{**contract["clauses"][0], "stages": kinds}]
+    lab = await a_lab(contract=contract, analysis={"interval": "1m", "onInconclusive": "Rollback"})
+    release(lab, "2")
+    await lab.run(until="Completed")
+    assert lab.kube.weights == {TWO: 100}
+    assert not {"GateInconclusive", "RolledBack"} & set(reasons(lab))
 
 
 async def test_evidence_is_read_stage_by_stage():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 from datetime import timedelta
 
 import pytest
@@ -215,6 +216,71 @@ async def test_what_was_missing_while_suspended_is_not_held_against_the_candidat
     await lab.tick()
     assert lab.kube.status["stage"] == stage
     await lab.run(until="RolledBack")
+
+
+async def stop(lab: Lab, how: str) -> None:
+    """Suspend the release, or make its spec invalid, for some forty minutes."""
+    spec = copy.deepcopy(lab.kube.body["spec"])
+    lab.kube.edit(**({"suspend": True} if how == "suspended" else {"server": {"port": "http", "template": {}}}))
+    await lab.tick()
+    lab.now += timedelta(minutes=40)
+    await lab.tick()
+    lab.kube.edit(**{**spec, "suspend": False})
+
+
+@pytest.mark.parametrize("how", ["suspended", "invalid"])
+@pytest.mark.parametrize("what", ["pods", "metrics"])
+async def test_what_was_missing_before_a_stop_and_after_it_was_not_missing_all_the_time(what: str, how: str):
+    """One look without it before, one after, and nobody looked in between: no deadline is over."""
+    lab = await a_lab(analysis={"interval": "1m", "onNoMetrics": "Rollback"})
+    release(lab, "2")
+    await lab.run(until="canary-10")
+
+    def missing(outage) -> None:
+        lab.metrics.outage = NO_METRICS if what == "metrics" and outage else None
+        lab.kube.broken = {revision_of("2").name} if what == "pods" and outage else set()
+
+    missing(outage=True)
+    await lab.tick()
+    missing(outage=False)
+    await stop(lab, how)
+    missing(outage=True)
+    await lab.tick()
+    assert lab.kube.status["stage"] == "canary-10"
+    await lab.run(until="RolledBack")
+
+
+async def test_a_prometheus_that_is_moved_while_the_release_is_suspended_is_not_late():
+    """It is down all the time, and for a moment after; the metrics deadline begins with the resume."""
+    lab = await a_lab(analysis={"interval": "1m", "onNoMetrics": "Rollback", "metricsDeadline": "30m"})
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.metrics.outage = NO_METRICS
+    await stop(lab, "suspended")
+    assert condition(lab, "MetricsAvailable")["status"] == "False"
+    resumed = lab.now
+    await lab.run(until="RolledBack")
+    assert timedelta(minutes=30) < lab.now - resumed < timedelta(minutes=35)
+
+
+@pytest.mark.parametrize("how", ["suspended", "invalid"])
+async def test_a_stop_is_no_time_of_a_stages_deadline(how: str):
+    """A stage of an hour has it, whatever it was stopped for meanwhile: three times, and late in it."""
+    lab = await a_lab(analysis={"interval": "1m", "onInconclusive": "Rollback"})
+    lab.metrics.per_second = 0.001
+    release(lab, "2")
+    await lab.run(until="shadow")
+    await lab.tick()
+    begun = lab.now
+    for _ in range(3):
+        lab.now += timedelta(minutes=15)
+        await stop(lab, how)
+        await lab.tick()
+        assert lab.kube.status["stage"] == "shadow"
+    await lab.run(until="RolledBack")
+    assert lab.kube.status["rejected"][-1]["reason"] == "DeadlineExceeded"
+    stopped = 3 * timedelta(minutes=42)  # with the two looks
+    assert timedelta(hours=1) < lab.now - begun - stopped < timedelta(hours=1, minutes=5)
 
 
 async def test_an_invalid_spec_does_not_keep_old_claims():

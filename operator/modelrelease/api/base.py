@@ -64,7 +64,8 @@ class SpecModel(BaseModel):
         if info.mode == "json" and isinstance(given, dict):
             known = [field.alias or name for name, field in cls.model_fields.items()]
             if unknown := [name for name in given if name not in known]:
-                raise problem_error(f"{', '.join(map(repr, unknown))} does not exist, allowed: {', '.join(known)}")
+                allowed = f"allowed: {', '.join(known)}" if known else "no field is allowed here"
+                raise problem_error(f"{', '.join(map(repr, unknown))} does not exist, {allowed}")
         return handler(given)
 
 

@@ -6,6 +6,7 @@ is a function of them, never the other way round. Numbers of the evidence are st
 ask for no floats.
 """
 
+from datetime import datetime
 from itertools import takewhile
 from typing import Annotated, Any, Final, Literal
 
@@ -61,6 +62,19 @@ class StageRecord(StatusModel):
     start_time: Time = Field(description="When it was entered; from when its route is in place on, when that was.")
     end_time: Time | None = None
     evidence: str | None = Field(default=None, description="ConfigMap that holds what its gate was left on.")
+    paused_since: Time | None = Field(
+        default=None,
+        description="Since when the release is suspended, or its spec cannot be carried out: no time of its deadline.",
+    )
+    deadline_since: Time | None = Field(
+        default=None,
+        description="From when on its deadline counts, where that is not startTime: later by the time of its pauses.",
+    )
+
+    @property
+    def counts_from(self) -> datetime:
+        """From when on its deadline counts; a pause that is under way is still to be left out."""
+        return max(self.start_time, self.deadline_since or self.start_time)
 
 
 class RevisionStatus(StatusModel):
@@ -83,6 +97,11 @@ class CandidateStatus(RevisionStatus):
     lineage: LineageStatus | None = Field(default=None, description="Where the model comes from, as the spec says.")
     replicas: int = Field(default=1, description="Pods that it is to have now.")
     unavailable_since: Time | None = Field(default=None, description="Since when its pods are not available.")
+    silent_since: Time | None = Field(
+        default=None,
+        description="Since when it has no pod left to answer the users that it is given, while the stable revision "
+        "has.",
+    )
     stages: list[StageRecord] = Field(default_factory=list, description="Stages in the order they were entered.")
 
     @property
@@ -193,12 +212,26 @@ class DecisionRecord(StatusModel):
     approved_by: str
     reason: str = ""
     despite: str | None = Field(default=None, description="The hold that an Approve overrules.")
+    overruled: list[str] | None = Field(
+        default=None,
+        description="Of an Approve in spite of BreachHeld: the clauses that were broken when it was taken up. "
+        "Another one that breaks holds anew.",
+    )
     ahead: str | None = Field(
         default=None,
         description="Of an Approve given before its stage began: digest of the contract that it was given under. "
         "Under another one it counts no more.",
     )
+    void_since: Time | None = Field(
+        default=None,
+        description="Of an Approve of the open stage: since when it counts no more, because the contract was edited.",
+    )
     time: Time = Field(description="When it was taken up.")
+
+    def approves_under(self, contract: str | None) -> bool:
+        """Return whether it is an approval that counts when its stage is judged by *contract*, given as a digest."""
+        asked_for = self.ahead is None or self.ahead == contract
+        return self.decision is Verb.APPROVE and self.void_since is None and asked_for
 
 
 class Suggestion(StatusModel):

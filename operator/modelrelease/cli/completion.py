@@ -1,10 +1,13 @@
-"""Completion of words that only the cluster knows."""
+"""Completion: of words that only the cluster knows, and for kubectl."""
 
 import inspect
+import io
 import os
 import shlex
 import sys
-from typing import Final
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, get_args
 
 import typer
 
@@ -39,19 +42,51 @@ def for_kubectl() -> None:
     Complete a command line of ``kubectl modelrelease`` as kubectl asks for it: by a program of its own.
 
     kubectl calls ``kubectl_complete-modelrelease`` with the words so far, the last one unfinished, and reads one
-    proposal a line and a directive; ``:4`` is "these, and no file names".
+    proposal a line and a directive; ``:4`` is "these, and no file names", ``:0`` lets the shell propose file names.
     """
-    from contextlib import suppress
+    words = sys.argv[1:]
+    proposals = _proposals(words)
+    for proposal in proposals:
+        typer.echo(proposal)
+    typer.echo(":0" if not proposals and _means_a_file(words) else ":4")
+
+
+def _proposals(words: Sequence[str]) -> list[str]:
+    """Return what the program itself proposes for the last of *words*."""
+    from contextlib import redirect_stdout, suppress
 
     from modelrelease.cli.main import app
 
-    words = ["modelrelease", *sys.argv[1:]]
+    line = ["modelrelease", *words]
     asked = {
         "_MODELRELEASE_COMPLETE": "complete_bash",
-        "COMP_WORDS": shlex.join(words),
-        "COMP_CWORD": str(len(words) - 1),
+        "COMP_WORDS": shlex.join(line),
+        "COMP_CWORD": str(len(line) - 1),
     }
     os.environ.update(asked)
-    with suppress(SystemExit):
+    printed = io.StringIO()
+    with suppress(SystemExit), redirect_stdout(printed):
         app(prog_name="modelrelease")
-    typer.echo(":4")
+    return [proposal for proposal in printed.getvalue().splitlines() if proposal]
+
+
+def _means_a_file(words: Sequence[str]) -> bool:
+    """Return whether the last of *words* is the value of an option that is a file, or an argument that may be one."""
+    from modelrelease.cli.main import app
+
+    commands = {it.callback.__name__: it.callback for it in app.registered_commands if it.callback}
+    if len(words) < 2 or words[0] not in commands or words[-1].startswith("-"):
+        return False
+    parameters = inspect.signature(commands[words[0]]).parameters
+    given = [_given_as(name, it.annotation) for name, it in parameters.items()]
+    of_the_option = [type_ for names, type_ in given if words[-2] in names and type_ is not bool]
+    of_arguments = [type_ for names, type_ in given if not names]
+    return any(Path in (type_, *get_args(type_)) for type_ in of_the_option or of_arguments)
+
+
+def _given_as(name: str, annotation: object) -> tuple[Sequence[str], object]:
+    """Return the names of an option, none for an argument, and its type."""
+    type_, how, *_ = get_args(annotation)
+    if isinstance(how, typer.models.ArgumentInfo):
+        return (), type_
+    return how.param_decls or (f"--{name.replace('_', '-')}",), type_

@@ -1,7 +1,7 @@
 """Commands about files that are to be applied: lint without a cluster, diff against one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,8 @@ from modelrelease.cli.terminal import (
 if TYPE_CHECKING:
     from modelrelease.cli.cluster import Access, Cluster
     from modelrelease.cli.edit import Edit
-    from modelrelease.cli.lint import Remark
+    from modelrelease.cli.lint import Contracts, Remark
+    from modelrelease.cli.problems import BadFile
     from modelrelease.cli.yaml_file import Document
 
 Files = Annotated[
@@ -33,32 +34,33 @@ OutputForm = Annotated[Output, typer.Option("-o", "--output", help="table for pe
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A remark and where it is: file, object, line and column."""
+class _Finding:
+    """What is said about a place in a file; line and column are None for a file as a whole."""
 
-    document: "Document"
-    remark: "Remark"
+    severity: str
+    path: str
+    message: str
+    object: str | None
+    file: str
+    line: int | None
+    column: int | None
 
-    @property
-    def place(self) -> tuple[int, int]:
-        return self.document.place(self.remark.path)
+    @classmethod
+    def of(cls, document: "Document", remark: "Remark") -> "_Finding":
+        from modelrelease.cli.manifests import label_of
 
-    def line(self) -> str:
-        line, column = self.place
-        where = f"{self.document.file}:{line}:{column}: {self.remark.severity}: "
-        return where + (f"{self.remark.path}: " if self.remark.path else "") + self.remark.message
+        path, name = document.shown(remark.path), label_of(document.value)
+        return cls(remark.severity.value, path, remark.message, name, str(document.file), *document.place(remark.path))
 
-    def as_json(self) -> dict[str, Any]:
-        line, column = self.place
-        return {
-            "severity": self.remark.severity.value,
-            "path": self.remark.path,
-            "message": self.remark.message,
-            "object": _name(self.document.value),
-            "file": str(self.document.file),
-            "line": line,
-            "column": column,
-        }
+    @classmethod
+    def of_file(cls, bad: "BadFile") -> "_Finding":
+        from modelrelease.cli.lint import Severity
+
+        return cls(Severity.REFUSED.value, "", bad.what, None, str(bad.file), bad.line, bad.column)
+
+    def text(self) -> str:
+        where = f":{self.line}:{self.column}" if self.line else ""
+        return f"{self.file}{where}: {self.severity}: " + (f"{self.path}: " if self.path else "") + self.message
 
 
 def lint(files: Files, output: OutputForm = Output.TABLE) -> None:
@@ -67,67 +69,22 @@ def lint(files: Files, output: OutputForm = Output.TABLE) -> None:
 
     Objects of other kinds are passed over. Exit code: 0 clean, 1 warnings, 2 something is refused.
     """
-    from modelrelease.cli.lint import Remark, Severity
-    from modelrelease.cli.lint import lint as remarks_on
+    from modelrelease.cli.lint import Severity
+    from modelrelease.cli.manifests import label_of, read_manifests
 
-    documents = _ours(files)
-    contracts = _contracts(documents)
-    found = []
-    for document in documents:
-        twice = [Remark(Severity.REFUSED, path, "is there twice; once is allowed") for path in document.duplicates()]
-        found += [_Found(document, remark) for remark in twice or remarks_on(document.value, contracts)]
+    manifests = read_manifests(files)
+    found = [_Finding.of_file(bad) for bad in manifests.bad]
+    found += [_Finding.of(document, remark) for document, remark in manifests.remarks()]
     if output is Output.JSON:
-        show_objects([it.as_json() for it in found], ObjectOutput.JSON)
+        show_objects([asdict(it) for it in found], ObjectOutput.JSON)
     else:
         for it in found:
-            typer.echo(it.line())
+            typer.echo(it.text())
         if not found:
-            names = ", ".join(_name(document.value) for document in documents)
+            names = ", ".join(label_of(document.value) for document in manifests.objects)
             typer.echo(f"{names}: nothing to say")
-    severities = {it.remark.severity for it in found}
+    severities = {it.severity for it in found}
     raise typer.Exit(BAD_INPUT if Severity.REFUSED in severities else SOMETHING if severities else DONE)
-
-
-def _ours(files: Sequence[Path]) -> "list[Document]":
-    """Return the documents of our group, or exit when there is none."""
-    from modelrelease.api.base import GROUP
-    from modelrelease.cli.lint import KINDS
-    from modelrelease.cli.problems import BadInput
-    from modelrelease.cli.yaml_file import read_documents
-
-    try:
-        documents = [document for file in files for document in read_documents(file)]
-    except BadInput as bad:
-        fail(str(bad), BAD_INPUT)
-    ours = [
-        document
-        for document in documents
-        if not isinstance(document.value, Mapping)
-        or str(document.value.get("apiVersion", "")).startswith(f"{GROUP}/")
-        or document.value.get("kind") in KINDS
-    ]
-    if not ours:
-        fail(f"{', '.join(map(str, files))}: no {', '.join(KINDS[:-1])} or {KINDS[-1]} in there", BAD_INPUT)
-    return ours
-
-
-def _contracts(documents: "Sequence[Document]") -> dict[str, Mapping[str, Any]]:
-    """Return the ModelContracts among *documents* by name."""
-    found = [document.value for document in documents if isinstance(document.value, Mapping)]
-    return {
-        body["metadata"]["name"]: body
-        for body in found
-        if body.get("kind") == "ModelContract" and isinstance((body.get("metadata") or {}).get("name"), str)
-    }
-
-
-def _name(body: object) -> str:
-    """Return kind and name as kubectl prints them."""
-    if not isinstance(body, Mapping):
-        return "?"
-    meta = body.get("metadata")
-    name = (meta.get("name") or f"{meta.get('generateName', '?')}*") if isinstance(meta, Mapping) else "?"
-    return f"{body.get('kind', '?')}/{name}"
 
 
 @reaches_cluster
@@ -137,49 +94,80 @@ def diff(asked: "Access", files: Files, output: OutputForm = Output.TABLE) -> No
 
     Nothing is applied. Only ModelReleases are compared. Exit code: 0 nothing, 1 something, 2 refused or rejected.
     """
-    ours = _ours(files)
-    documents = [it for it in ours if isinstance(it.value, Mapping) and it.value.get("kind") == "ModelRelease"]
-    if not documents:
+    from modelrelease.cli.edit import Effect
+    from modelrelease.cli.manifests import label_of, read_manifests
+
+    manifests = read_manifests(files)
+    releases = [it for it in manifests.objects if not isinstance(it.value, Mapping) or _is_release(it.value)]
+    if not releases and not manifests.bad:
         fail(f"{', '.join(map(str, files))}: no ModelRelease in there", BAD_INPUT)
-    contracts = _contracts(ours)
+    contracts = manifests.contracts()
+    told = [(str(bad.file), _refused(str(bad))) for bad in manifests.bad]
+    sound = []
+    for document in releases:
+        if refused := _refusal(document, contracts):
+            told.append((label_of(document.value), refused))
+        else:
+            sound.append(document.value)
+    if output is Output.TABLE:
+        for name, edit in told:
+            _print(name, edit)
 
-    async def run(cluster: "Cluster") -> int:
-        from modelrelease.cli.edit import Effect
-
-        edits = [(_name(it.value), await _edit(cluster, it.value, contracts)) for it in documents]
+    def end(edits: "Sequence[tuple[str, Edit]]") -> int:
         if output is Output.JSON:
-            show_objects([_as_json(name, edit) for name, edit in edits], ObjectOutput.JSON)
+            show_objects([_as_json(name, edit) for name, edit in (*told, *edits)], ObjectOutput.JSON)
         else:
             for name, edit in edits:
                 _print(name, edit)
-        effects = {edit.effect for _, edit in edits}
+        effects = {edit.effect for _, edit in (*told, *edits)}
         if effects & {Effect.REFUSED, Effect.REJECTED}:
             return BAD_INPUT
         return DONE if effects == {Effect.NOTHING} else SOMETHING
 
+    async def run(cluster: "Cluster") -> int:
+        return end([(label_of(body), await _edit(cluster, body, contracts)) for body in sound])
+
+    if not sound:
+        raise typer.Exit(end([]))
     with_cluster(asked, run)
 
 
-async def _edit(cluster: "Cluster", body: Mapping[str, Any], contracts: Mapping[str, Mapping[str, Any]]) -> "Edit":
+def _is_release(body: Mapping[str, Any]) -> bool:
+    return body.get("kind") == "ModelRelease"
+
+
+def _refusal(document: "Document", contracts: "Contracts") -> "Edit | None":
+    """Return what is told of a release that is refused by what it says, whatever there is in the cluster."""
+    from modelrelease.cli.lint import Severity
+    from modelrelease.cli.manifests import remarks_on
+
+    refused = [it for it in remarks_on(document, contracts) if it.severity is Severity.REFUSED]
+    problems = (f"{document.shown(it.path)}: {it.message}".removeprefix(": ") for it in refused)
+    return _refused("; ".join(problems)) if refused else None
+
+
+def _refused(message: str) -> "Edit":
+    from modelrelease.cli.edit import Edit, Effect
+
+    return Edit(Effect.REFUSED, message, "", ())
+
+
+async def _edit(cluster: "Cluster", body: Mapping[str, Any], contracts: "Contracts") -> "Edit":
     from datetime import UTC, datetime
 
     from modelrelease.api.parse import Release, named_contract, parse, spec_of
     from modelrelease.cli.cluster import Absent
-    from modelrelease.cli.edit import Edit, Effect, edit_of
-    from modelrelease.cli.lint import Severity
-    from modelrelease.cli.lint import lint as remarks_on
+    from modelrelease.cli.edit import edit_of
+    from modelrelease.cli.lint import key_of
     from modelrelease.cli.sight import Sight
 
-    refused = [it for it in remarks_on(body, contracts) if it.severity is Severity.REFUSED]
-    if refused:
-        return Edit(Effect.REFUSED, "; ".join(f"{it.path}: {it.message}" for it in refused), "", ())
     there = cluster.within(body["metadata"].get("namespace"))
     try:
         live = Sight.of(await there.release(body["metadata"]["name"]), datetime.now(UTC))
     except Absent:
         live = None
     name = named_contract(body)
-    named = (contracts.get(name) or await there.contract_of(body)) if name else None
+    named = (contracts.get(key_of(body, name)) or await there.contract_of(body)) if name else None
     release = parse(body, named)
     return edit_of(
         live, body["spec"], spec_of(body["spec"]), release.contract if isinstance(release, Release) else None

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from modelrelease.api.base import API_VERSION
 from modelrelease.api.contract import Assure, Clause, Contract, OnBreach
-from modelrelease.api.parse import InvalidSpec, Release, named_contract, parse, parse_decision
+from modelrelease.api.parse import InvalidSpec, Release, named_contract, parse, parse_decision, spec_of
 from modelrelease.api.quantities import parse_duration, parse_margin
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import ApprovalMode, OnInconclusive, ReleaseSpec, Stage, StageKind
 from modelrelease.cli.contract_file import release_around
+from modelrelease.cli.object_rules import object_problems
+from modelrelease.cli.template_rules import TEMPLATE, template_problems, unknown_fields
 
 
 class Severity(StrEnum):
@@ -48,43 +49,50 @@ KINDS: Final = ("ModelRelease", "ModelContract", "ReleaseDecision")
 """The kinds that are looked at."""
 
 
-def lint(body: object, contracts: Mapping[str, Mapping[str, Any]]) -> list[Remark]:
+Contracts = Mapping[tuple[str | None, str], Mapping[str, Any]]
+"""ModelContracts by namespace and name; None is the namespace that whoever applies the files will name."""
+
+
+def lint(body: object, contracts: Contracts) -> list[Remark]:
     """
     Return what there is to say about one object; refusals keep warnings from being looked for.
 
     Args:
         body: The object.
-        contracts: The ModelContracts of the same files by name; a release may refer to one of them.
+        contracts: The ModelContracts of the same files; a release may refer to one of its namespace.
     """
     if not isinstance(body, Mapping):
         return [_refused("", "is not a mapping, an object is allowed")]
-    if problems := list(_of_any_kind(body)):
+    problems = [_refused(*problem) for problem in object_problems(body, KINDS)]
+    if body.get("kind") not in KINDS or not isinstance(body.get("spec"), Mapping):
         return problems
+    if problems:
+        of_the_spec = _of_spec({**body, "metadata": {"name": "sound"}}, contracts)
+        return problems + [it for it in of_the_spec if it.severity is Severity.REFUSED]
+    return _of_spec(body, contracts)
+
+
+def key_of(body: Mapping[str, Any], name: str) -> tuple[str | None, str]:
+    """Return under which key a contract called *name* stands that *body* means, or is."""
+    namespace = body["metadata"].get("namespace")
+    return namespace if isinstance(namespace, str) else None, name
+
+
+def _of_spec(body: Mapping[str, Any], contracts: Contracts) -> list[Remark]:
     match body["kind"]:
         case "ModelContract":
             return _of_contract(body["spec"])
         case "ReleaseDecision":
-            found = parse_decision({**body, "metadata": _IDENTITY})
-            return [_refused(*it) for it in _problems(found.spec)] if isinstance(found.spec, str) else []
+            asked = parse_decision({**body, "metadata": _IDENTITY}).spec
+            return [_refused(*it) for it in _problems(asked)] if isinstance(asked, str) else []
         case _:
-            return _of_release(body, contracts)
+            found = _of_release(body, contracts)
+            refused = [_refused(*problem) for problem in template_problems(body["spec"])]
+            return [*(it for it in found if it.severity is Severity.REFUSED), *refused] if refused else found
 
 
 _IDENTITY: Final = {"name": "decision", "uid": "", "creationTimestamp": "2000-01-01T00:00:00Z"}
 """What a decision gets when it is created."""
-
-
-def _of_any_kind(body: Mapping[str, Any]) -> Iterator[Remark]:
-    if body.get("kind") not in KINDS:
-        yield _refused("kind", f"{body.get('kind')!r} is not one of {', '.join(KINDS)}")
-    if body.get("apiVersion") != API_VERSION:
-        yield _refused("apiVersion", f"{body.get('apiVersion')!r} is not {API_VERSION}")
-    meta = body.get("metadata")
-    names = ("name", "generateName") if body.get("kind") == "ReleaseDecision" else ("name",)
-    if not isinstance(meta, Mapping) or not any(isinstance(meta.get(name), str) for name in names):
-        yield _refused(f"metadata.{names[-1]}", "is required")
-    if not isinstance(body.get("spec"), Mapping):
-        yield _refused("spec", "is required, and an object")
 
 
 def _refused(path: str, message: str) -> Remark:
@@ -95,17 +103,18 @@ def _warning(path: str, message: str) -> Remark:
     return Remark(Severity.WARNING, path, message)
 
 
-def _of_release(body: Mapping[str, Any], contracts: Mapping[str, Mapping[str, Any]]) -> list[Remark]:
+def _of_release(body: Mapping[str, Any], contracts: Contracts) -> list[Remark]:
     name = named_contract(body)
-    found = parse(body, contracts.get(name) if name else None)
+    found = parse(body, contracts.get(key_of(body, name)) if name else None)
     match found:
         case Release():
             own = _of_promises(found.contract, "spec.contract") if name is None else ()
-            return [*_of_plan(found.spec, found.contract), *_of_pods(found.spec), *own]
+            judged = (*_unjudged_stages(found.spec, found.contract), *_unjudged_clauses(found.spec, found.contract))
+            return [*_of_plan(found.spec), *judged, *_of_pods(found.spec), *own]
         case InvalidSpec(reason=Reason.CONTRACT_NOT_FOUND):
-            return [
-                _warning("spec.contractRef.name", f"ModelContract {name!r} is in none of these files: not looked at")
-            ]
+            spec = spec_of(body["spec"])
+            what = f"ModelContract {name!r} of the same namespace is in none of these files: not looked at"
+            return [_warning("spec.contractRef.name", what), *_of_plan(spec), *_of_pods(spec)]
         case InvalidSpec(reason=Reason.CONTRACT_INVALID):
             return [_refused("spec.contractRef.name", f"ModelContract {name!r} is refused itself")]
         case InvalidSpec():
@@ -158,7 +167,7 @@ def _problems(message: str) -> Iterator[tuple[str, str]]:
 # Warnings.
 
 
-def _of_plan(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
+def _of_plan(spec: ReleaseSpec) -> Iterator[Remark]:
     if spec.suspend:
         yield _warning("spec.suspend", "true: nothing moves, not even on a breach, until it is taken out")
     kinds = {stage.kind for stage in spec.plan_stages}
@@ -188,8 +197,6 @@ def _of_plan(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
         yield _warning(
             "spec.approval.automateAfter", f"nothing is counted in mode {spec.approval_mode}, only in Suggest"
         )
-    yield from _unjudged_stages(spec, contract)
-    yield from _unjudged_clauses(spec, contract)
 
 
 _MANY_USERS: Final = 50
@@ -216,8 +223,8 @@ def _unjudged_stages(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
         else:
             yield _warning(
                 path,
-                f"no clause is judged in stage {stage.name}: its gate never passes; take it out, or give a clause that "
-                f"is judged in {stage.kind} stages",
+                f"no clause is judged in stage {stage.name}: it passes when its bake is over; take it out, or give a "
+                f"clause that is judged in {stage.kind} stages",
             )
 
 
@@ -240,7 +247,9 @@ def _of_pods(spec: ReleaseSpec) -> Iterator[Remark]:
             "spec.server.replicas",
             "1: users are without a model whenever the pod restarts, and how much equal pods differ cannot be told",
         )
-    where = "spec.server.template.spec.containers"
+    for path, what in unknown_fields(spec.server.template):
+        yield _warning(path, what)
+    where = f"{TEMPLATE}.spec.containers"
     containers = spec.server.template["spec"]["containers"]
     for index, container in enumerate(containers):
         if _floats(container["image"]):

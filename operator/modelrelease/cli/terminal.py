@@ -178,8 +178,8 @@ def show(found: "RenderableType", *, wrap: bool = True) -> None:
 def show_objects(objects: Any, form: ObjectOutput) -> None:  # noqa: ANN401 - JSON
     """Print for programs."""
     if form is ObjectOutput.YAML:
-        import yaml
+        from modelrelease.cli.yaml_file import written
 
-        typer.echo(yaml.safe_dump(objects, sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(written(objects), nl=False)
     else:
         typer.echo(json.dumps(objects, indent=2, ensure_ascii=False))

@@ -222,17 +222,19 @@ def _entered(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
 def _left(before: ReleaseStatus, after: ReleaseStatus, verdict: GateVerdict) -> Announcement:
     stage = before.stage
     given = [record for record in after.decisions if record.stage == stage and _overrules(record)]
-    if given and before.stage_start_time and given[-1].time >= before.stage_start_time:
+    if given:
         message = f"stage {stage} is left as {given[-1].approved_by} decided, whatever its gate says: {verdict.message}"
         return Announcement("Warning", "GateOverruled", message)
     if verdict.outcome is Outcome.PASS:
+        return Announcement("Normal", "GatePassed", f"stage {stage}: {verdict.message}")
+    if verdict.reason in {Reason.NOT_JUDGED, Reason.NO_BASELINE}:
         return Announcement("Normal", "GatePassed", f"stage {stage}: {verdict.message}")
     message = f"stage {stage} is left without a verdict, as analysis.onInconclusive asks: {verdict.message}"
     return Announcement("Warning", "GateInconclusive", message)
 
 
 def _overrules(record: DecisionRecord) -> bool:
-    return record.despite is not None or record.decision == Verb.PROMOTE
+    return (record.despite is not None and record.void_since is None) or record.decision == Verb.PROMOTE
 
 
 def _stage_message(after: ReleaseStatus, record: StageRecord) -> str:

@@ -54,6 +54,11 @@ class StageWindow:
     percent: int | None = None
 
 
+def begins_after(scrape_interval: timedelta) -> timedelta:
+    """Return how long after the start of a stage, a whole second, its evidence begins."""
+    return scrape_interval + timedelta(seconds=1)
+
+
 def evidence_window(stage: StageRecord, now: datetime, scrape_interval: timedelta) -> StageWindow:
     """
     Return the window of a stage's evidence, up to *now* while it is open.
@@ -63,7 +68,7 @@ def evidence_window(stage: StageRecord, now: datetime, scrape_interval: timedelt
     shared as an earlier stage asked.
     """
     end = stage.end_time or now
-    start = stage.start_time + scrape_interval + timedelta(seconds=1)
+    start = stage.start_time + begins_after(scrape_interval)
     return StageWindow(stage.name, stage.kind, min(start, end), end, stage.percent)
 
 

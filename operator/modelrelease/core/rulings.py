@@ -62,12 +62,14 @@ class _Applies:
         message: What follows from it.
         stage: Where the candidate is; of an approval, the stage that it approves.
         despite: The hold that it overrules.
+        overruled: Of a breach held, the clauses that are broken.
         ahead: Of an approval given before its stage has opened, the digest of the contract that it was given under.
     """
 
     message: str
     stage: str
     despite: Reason | None = None
+    overruled: tuple[str, ...] = ()
     ahead: str | None = None
 
 
@@ -161,6 +163,7 @@ def _rule(asked: Asked, status: ReleaseStatus, now: datetime, answer: Callable[[
                 approved_by=spec.approved_by,
                 reason=(spec.reason or "")[:REASON_KEPT],
                 despite=applies.despite,
+                overruled=list(applies.overruled) or None,
                 ahead=applies.ahead,
                 time=now,
             )
@@ -199,14 +202,22 @@ def _approve(it: Situation, spec: DecisionSpec) -> _Answer:
     if under_another_contract(it.record, it.release):
         return _Past(f"the contract was edited: the evidence of stage {it.record.name} begins anew")
     despite = _held_by(it)
-    if any(record.despite == despite for record in it.approvals):
+    new = despite is Reason.BREACH_HELD and it.unseen
+    if not new and any(record.despite == despite for record in it.approvals):
         return _approved_already(it.record.name, spec)
     if despite is None and not it.needs_approval(it.stage):
         return _needs_none(it.record.name)
     what = f"stage {it.record.name} is left as soon as its gate passes"
     if despite:
         what = f"stage {it.record.name} is left in spite of {despite}"
-    return _Applies(f"recorded: {what}", it.record.name, despite)
+    return _Applies(f"recorded: {what}", it.record.name, despite, _overruled(it, despite))
+
+
+def _overruled(it: Situation, despite: Reason | None) -> tuple[str, ...]:
+    """Return the clauses that an approval in spite of *despite* is about: those that are broken now."""
+    if despite is not Reason.BREACH_HELD or not isinstance(it.finding, GateVerdict):
+        return ()
+    return tuple(clause.clause for clause in it.finding.held)
 
 
 def _not_open(it: Situation, spec: DecisionSpec) -> _Answer:
