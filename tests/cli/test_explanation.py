@@ -10,6 +10,7 @@ from modelrelease.cli.explanation_view import as_text
 from modelrelease.cli.sight import Sight
 from tests.builders import NOW, a_body_that_refers, a_contract
 from tests.cli.states import STATES, a_state
+from tests.gitops.states import recorded
 
 BY = Invocation("kubectl modelrelease", "-n fraud")
 
@@ -226,6 +227,15 @@ def test_every_state_has_a_reason_and_a_next_step(name):
     for leak in ("None", "Reason.", "{", "()", "datetime"):
         assert leak not in text
     assert len(text.splitlines()) <= 24
+
+
+def test_evidence_that_cannot_be_kept_is_explained():
+    """Why the stage is not left, what happens next, and what would help."""
+    sections = {it.label: it.items for it in explain(Sight.of(recorded("not-kept").body, NOW), BY).sections}
+    texts = "\n".join(str(item) for label in sections for item in sections[label])
+    assert "exceeded quota" in texts
+    assert "tried again until a ConfigMap can be written; a rollback does not wait" in texts
+    assert "room for another ConfigMap in the namespace: is there a quota?" in texts
 
 
 @pytest.mark.parametrize("width", [72, 80, 100, 120])

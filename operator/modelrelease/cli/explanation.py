@@ -352,6 +352,7 @@ _NEXT: Final = {
     Reason.AWAITING_APPROVAL: "nothing until a person approves; a breach meanwhile is acted on at once",
     Reason.CONTRACT_BREACHED: "nothing: there is no earlier revision for users to return to. Release another version",
     Reason.PROGRESS_DEADLINE_EXCEEDED: "it goes on when its pods become available after all, or with another version",
+    Reason.EVIDENCE_NOT_KEPT: "it is tried again until a ConfigMap can be written; a rollback does not wait for it",
 }
 
 
@@ -531,6 +532,7 @@ _UNBLOCKED_BY: Final = {
     Reason.GATEWAY_NOT_FOUND: "that Gateway, or another one in traffic.gatewayAPI.parentRefs",
     Reason.MIRROR_UNSUPPORTED: "a Gateway class that mirrors requests, or a plan without shadow stages",
     Reason.NAME_CONFLICT: "that object gone, or a release of another name",
+    Reason.EVIDENCE_NOT_KEPT: "room for another ConfigMap in the namespace: is there a quota?",
 }
 
 
