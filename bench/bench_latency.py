@@ -51,7 +51,7 @@ from modelrelease.api.reasons import Outcome
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.gate import evaluate
-from modelrelease.core.queries import StageWindow
+from modelrelease.core.queries import evidence_window
 from modelrelease.core.verdict import GateVerdict
 from tests.apiserver import Cluster
 
@@ -374,7 +374,8 @@ async def visible(rollout: Rollout, reader: PrometheusReader) -> tuple[float, fl
     moment, end = (datetime.fromtimestamp(it, UTC) for it in (rollout.broken, rollout.written))
     first = since = None
     while moment < end:
-        window = StageWindow(stage.name, stage.kind, stage.start_time, moment, stage.percent)
+        still_open = stage.model_copy(update={"end_time": None})
+        window = evidence_window(still_open, moment, timedelta(seconds=SCRAPE_SECONDS))
         for _ in range(ATTEMPTS):
             counts = await reader.read(release, [window], status.stable.revision, status.candidate.revision)
             finding = evaluate(release, status, counts)

@@ -21,10 +21,12 @@ from modelrelease.api.reasons import Outcome
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable, StageCounts
 from modelrelease.core.judge import judge
-from modelrelease.core.queries import StageWindow
+from modelrelease.core.queries import evidence_window
 
 STEP = timedelta(seconds=0.5)
 LOOK_BACK = timedelta(seconds=30)
+SCRAPE = timedelta(seconds=5)
+"""As often as the cluster's Prometheus scrapes, and as the operator is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,12 @@ async def _shown(world: World, release: Release, status: ReleaseStatus, *, until
     assert status.candidate is not None
     assert status.stable is not None
     *earlier, last = status.candidate.stages
-    done = [StageWindow(s.name, s.kind, s.start_time, s.end_time or until) for s in earlier]
+    done = [evidence_window(stage, until, SCRAPE) for stage in earlier]
     reader = PrometheusReader(PrometheusSettings(url=world.prometheus_url(), lag=timedelta(0)))
     shown: dict[datetime, bool] = {}
     moment = until
     while moment > max(last.start_time, until - LOOK_BACK):
-        windows = [*done, StageWindow(last.name, last.kind, last.start_time, moment)]
+        windows = [*done, evidence_window(last.model_copy(update={"end_time": None}), moment, SCRAPE)]
         evidence = await reader.read(release, windows, status.stable.revision, status.candidate.revision)
         if isinstance(evidence, MetricsUnavailable):
             if not shown:

@@ -127,6 +127,7 @@ def a_status(
     replicas: int | None = None,
     entered: timedelta = timedelta(minutes=20),
     unavailable: timedelta | None = None,
+    silent: timedelta | None = None,
     metrics_missing: timedelta | None = None,
     rejected: Sequence[str] = (),
     contract: str | None = None,
@@ -152,6 +153,7 @@ def a_status(
             since=start - timedelta(minutes=5),
             replicas=replicas if replicas is not None else (3 if weight else 1),
             unavailable_since=NOW - unavailable if unavailable is not None else None,
+            silent_since=NOW - silent if silent is not None else None,
             stages=record,
         )
     return ReleaseStatus(

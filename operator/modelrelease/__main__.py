@@ -96,17 +96,13 @@ async def operate(settings: Settings) -> None:
             if again_in is not None:
                 again_in = paced(again_in, timedelta(seconds=time.monotonic() - began))
             if not kube.exists(*key):
-                # Its deletion may never have been heard of: watches that are cut off for long lose events.
-                forget(key)
+                engine.forget(key)
+                telemetry.forgot(key)
             return again_in
 
         engine = Engine(tick, telemetry, clock=time.monotonic, random=random.random, concurrency=settings.concurrency)
 
-        def forget(key: Key) -> None:
-            engine.forget(key)
-            telemetry.forgot(key)
-
-        informer = Informer(engine.trigger, forget, kube.missing_kinds, settings.watch_namespaces)
+        informer = Informer(engine.trigger, kube.missing_kinds, settings.watch_namespaces)
         telemetry.watch_queue(
             depth=lambda: engine.health.known,
             overdue=lambda: engine.health.overdue,

@@ -14,7 +14,6 @@ them.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -283,10 +282,25 @@ class Elector:
         if self._lease is None or self.seconds_left <= 0:
             return
         self._sure_until = float("-inf")
-        with suppress(AdapterError, TimeoutError):
+        try:
             async with asyncio.timeout(RELEASE_LIMIT.total_seconds()):
-                await self._leases.replace_lease(self._body(self._lease, holder=""))
+                await self._give_back(self._lease)
+        except (AdapterError, TimeoutError) as error:
+            why = str(error) or "no answer in time"
+            _log.warning("has not released the lease: a standby waits for its end", lease=self._full_name, reason=why)
+            return
         _log.info("has released the lease", lease=self._full_name)
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Write nobody into *lease*, or into what our last renewal made of it, whose answer was not waited for."""
+        try:
+            await self._leases.replace_lease(self._body(lease, holder=""))
+        except Conflict:
+            body = await self._leases.get_lease(self._terms.namespace, self._terms.name)
+            found = Lease.of(body) if body else None
+            if found is None or found.holder != self._identity:
+                raise
+            await self._leases.replace_lease(self._body(found, holder=""))
 
     async def _write(self, lease: Lease | None) -> None:
         """Write this process into exactly *lease*, or a new one; the term is counted from before the request."""

@@ -2,7 +2,7 @@
 kopf, reduced to an informer: it tells which release may have changed, and nothing else.
 
     ModelRelease created, spec edited, listed     -> trigger
-    ModelRelease deleted                          -> forget
+    ModelRelease deleted                          -> trigger, for what people decided about it is still to be answered
     ModelContract changed                         -> trigger every release that refers to it
     ReleaseDecision without an outcome            -> trigger its release
     Deployment, Service, HTTPRoute of a release   -> trigger
@@ -102,13 +102,11 @@ class Informer:
 
     Attributes:
         trigger: Called with the key of a release that may have changed.
-        forget: Called with the key of a release that is gone.
         missing_kinds: Returns the kinds, of those that we know by name, that the API server does not serve.
         namespaces: Namespaces to look at; empty for all.
     """
 
     trigger: Callable[[Key], None]
-    forget: Callable[[Key], None]
     missing_kinds: Callable[[], Awaitable[frozenset[str]]]
     namespaces: tuple[str, ...] = ()
     problem: str | None = "has not started yet"
@@ -177,7 +175,7 @@ class Informer:
         return registry
 
     async def on_release(self, event: kopf.RawEvent, **_: object) -> None:
-        """Trigger a release that is new, listed, or whose spec has changed; forget one that is gone."""
+        """Trigger a release that is new, listed, or gone, or whose spec has changed."""
         meta: Mapping[str, Any] = event["object"]["metadata"]
         key = (meta["namespace"], meta["name"])
         state = (meta["uid"], int(meta.get("generation", 0)), "deletionTimestamp" in meta)
@@ -187,7 +185,7 @@ class Informer:
             if known is None or known[0] == meta["uid"]:
                 self._known.pop(key, None)
                 self._contracts.pop(key, None)
-                self._at_home(self.forget, key)
+                self._at_home(self.trigger, key)
             return
         self._known[key] = state
         if contract := named_contract(event["object"]):

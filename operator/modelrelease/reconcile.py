@@ -17,6 +17,7 @@ from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted,
 from modelrelease.adapters.kube import Children
 from modelrelease.api.decision import DecisionOutcome, DecisionStatus
 from modelrelease.api.parse import Asked, InvalidSpec, Release, named_contract, parse, parse_decision
+from modelrelease.api.reasons import Reason
 from modelrelease.api.release import StageKind
 from modelrelease.api.status import ReleaseStatus
 from modelrelease.core.announce import Announcement, recorded, to_tell
@@ -25,6 +26,7 @@ from modelrelease.core.counts import Evidence, MetricsUnavailable
 from modelrelease.core.decide import (
     Cancel,
     Decision,
+    Hold,
     RollBack,
     Situation,
     Start,
@@ -39,7 +41,7 @@ from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
 from modelrelease.core.plan import Manifest, Plan, object_name, owner_reference, plan, traffic_of
-from modelrelease.core.queries import StageWindow
+from modelrelease.core.queries import StageWindow, evidence_window
 from modelrelease.core.rulings import Ruling, orphaned, take_up, take_up_rollbacks
 from modelrelease.core.transition import transition, transition_invalid
 
@@ -154,29 +156,29 @@ async def reconcile(
     contract, (decided, unheard) = await asyncio.gather(_contract(body, world), _decided(body, world))
     release = parse(body, contract)
     if isinstance(release, InvalidSpec):
-        return await _refuse(release, body, before, decided, world, now, unheard)
+        return await _refuse(release, body, before, decided, world, now, jumps, unheard)
 
     seen = await _observe(release, before, decided, world, moment)
     found = evaluate(release, before, seen.evidence)
     situation, rulings = take_up(Situation(release, before, seen, found, now, jumps))
     decision = decide(situation)
     left = dossier(situation, decision)
-    after = transition(situation, decision, left.name if left else None)
-    after = recorded(before, after, now, situation.finding, _missing(body, before, now, world))
-    world.log.decided(release, before.stage, decision)
-    if left and not isinstance(decision, RollBack) and (failure := await _tried(world.kube.keep(left.manifest))):
+    unkept = None
+    if left and not isinstance(decision, RollBack) and (unkept := await _tried(world.kube.keep(left.manifest))):
         # A gate is passed only when what it was passed on is kept; users lose nothing by waiting.
-        await _complain(body, failure, world)
-        raise failure
+        decision, left = _waits_for(unkept, before), None
+    after = transition(situation, decision, left.name if left else None)
+    after = recorded(before, after, now, situation.finding, _missing(body, before, now, jumps, world))
+    world.log.decided(release, before.stage, decision)
     body = await _record(body, before, after, world)
     planned = plan(release, after, seen, now, drain=world.drain)
     failure = await _apply(release, planned, world, route_only=_returns_users(before, decision))
     failure = await _file(release, after, left if isinstance(decision, RollBack) else None, seen, world) or failure
-    await _say(body, after, now, world)
+    await _say(body, after, now, jumps, world)
     await _answer(body, decided, rulings, world, now)
     if unheard:
         await _complain(body, unheard, world)
-    if failure:
+    if failure := unkept or failure:
         await _complain(body, failure, world)
         raise failure
     return look_again(release, after, decision, situation.finding, planned, now, shortest=world.scrape_interval)
@@ -189,6 +191,7 @@ async def _refuse(
     decided: Sequence[dict[str, Any]],
     world: World,
     now: datetime,
+    jumps: tuple[Jump, ...],
     unheard: AdapterError | None,
 ) -> timedelta | None:
     """Record that the spec cannot be carried out; users stay, or come back, to where status has promised them."""
@@ -196,11 +199,11 @@ async def _refuse(
     decision = refuse(invalid, asked)
     children = await _children(invalid, before, world)
     after = transition_invalid(asked, invalid, decision, children.workloads if children else {}, now)
-    after = recorded(before, after, now, missing=_missing(body, before, now, world))
+    after = recorded(before, after, now, missing=_missing(body, before, now, jumps, world))
     world.log.decided(invalid, before.stage, decision)
     body = await _record(body, before, after, world)
     failure = await _reroute(invalid, children.route if children else None, after, world)
-    await _say(body, after, now, world)
+    await _say(body, after, now, jumps, world)
     await _answer(body, decided, rulings, world, now)
     if unheard:
         await _complain(body, unheard, world)
@@ -217,7 +220,20 @@ async def _children(invalid: InvalidSpec, status: ReleaseStatus, world: World) -
     """Read what belongs to an invalid release that has pods; a name that is not valid cannot even be asked for."""
     if status.stable is None and status.candidate is None:
         return None
-    return await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ())
+    return _told(await world.kube.read_children(invalid.namespace, invalid.name, invalid.uid, ()), status)
+
+
+def _told(children: Children, status: ReleaseStatus) -> Children:
+    """
+    Return the *children* if they tell whether users are where *status* promises.
+
+    Raises:
+        UnknownKind: They do not: an API server that is starting does not know HTTPRoutes yet. Where none has been
+            promised to anybody, there is none, and what is said about the Gateway tells why.
+    """
+    if children.unknown_route and traffic_of(status):
+        raise children.unknown_route
+    return children
 
 
 async def _contract(body: dict[str, Any], world: World) -> dict[str, Any] | None:
@@ -242,9 +258,9 @@ def _asked(decided: Iterable[dict[str, Any]]) -> tuple[Asked, ...]:
 async def _observe(
     release: Release, status: ReleaseStatus, decided: Iterable[dict[str, Any]], world: World, moment: datetime
 ) -> Observation:
-    parts = (status.stable, status.candidate)
+    parts = (status.stable, status.serving, status.candidate)
     names = {release.desired.name, *(part.revision for part in parts if part)}
-    children = await world.kube.read_children(release.namespace, release.name, release.uid, names)
+    children = _told(await world.kube.read_children(release.namespace, release.name, release.uid, names), status)
     traffic = traffic_of(status)
     return Observation(
         workloads=children.workloads,
@@ -283,10 +299,7 @@ async def _evidence(release: Release, status: ReleaseStatus, world: World, momen
     trial = on_trial(status)
     if trial is None or trial.current_stage is None or under_another_contract(trial.current_stage, release):
         return None
-    windows = [
-        StageWindow(stage.name, stage.kind, stage.start_time, stage.end_time or moment, stage.percent)
-        for stage in trial.evidence_stages
-    ]
+    windows = [evidence_window(stage, moment, world.scrape_interval) for stage in trial.evidence_stages]
     return await _read(release, windows, status, trial.revision, world, EVIDENCE_LIMIT)
 
 
@@ -324,6 +337,12 @@ async def _record(body: dict[str, Any], before: ReleaseStatus, after: ReleaseSta
     if after == before:
         return body
     return await world.kube.write_status(body, after.as_json())
+
+
+def _waits_for(unkept: AdapterError, status: ReleaseStatus) -> Hold:
+    """Return what is done instead of leaving a gate that could not be kept: nothing, and people are told why."""
+    message = f"stage {status.stage} is not left: its evidence cannot be kept: {unkept}"
+    return Hold(Reason.EVIDENCE_NOT_KEPT, message, stalled=_said_no(unkept))
 
 
 def _returns_users(before: ReleaseStatus, decision: Decision) -> bool:
@@ -400,14 +419,18 @@ def _objects_of(release: Release, revision: str) -> list[Manifest]:
     return [{"apiVersion": version, "kind": kind, "metadata": metadata} for version, kind in kinds]
 
 
-def _missing(body: dict[str, Any], status: ReleaseStatus, now: datetime, world: World) -> list[Announcement]:
+def _missing(
+    body: dict[str, Any], status: ReleaseStatus, now: datetime, jumps: tuple[Jump, ...], world: World
+) -> list[Announcement]:
     """Return what was to be told of the last transition, and may not have been: by an operator that ended since."""
-    return [it for it in to_tell(status, now) if not world.kube.emitted(body, it)]
+    return [it for it in to_tell(status, now, jumps) if not world.kube.emitted(body, it)]
 
 
-async def _say(body: dict[str, Any], status: ReleaseStatus, now: datetime, world: World) -> None:
+async def _say(
+    body: dict[str, Any], status: ReleaseStatus, now: datetime, jumps: tuple[Jump, ...], world: World
+) -> None:
     """Tell what *status* wants to be told; each time, for only what is missing is written."""
-    for announcement in to_tell(status, now):
+    for announcement in to_tell(status, now, jumps):
         await world.kube.emit(body, announcement)
 
 
@@ -440,5 +463,10 @@ def _outcome(ruling: Ruling, now: datetime) -> dict[str, Any]:
 
 async def _complain(body: dict[str, Any], failure: AdapterError, world: World) -> None:
     """Tell people what the API server refuses; what it could not be asked is a matter of the next tick."""
-    if isinstance(failure, Refused | Conflict) and not isinstance(failure, Overtaken):
+    if _said_no(failure):
         await world.kube.emit(body, Announcement("Warning", "NotApplied", str(failure)))
+
+
+def _said_no(failure: AdapterError) -> bool:
+    """Return whether the API server has understood and refused: trying again does not help by itself."""
+    return isinstance(failure, Refused | Conflict) and not isinstance(failure, Overtaken)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
 from modelrelease.adapters.errors import Conflict, Forbidden, NotFound, Refused, UnknownKind, Unreachable
@@ -568,6 +569,33 @@ class TestFailures:
         with pytest.raises((UnknownKind, Unreachable)):
             await kube.get_release("a", "b")
         assert kube.exists("a", "b")
+
+    @pytest.mark.parametrize("read", ["get_contract", "get_route"])
+    async def test_an_api_server_that_does_not_know_the_kind_says_nothing_of_the_object(self, stub, read):
+        """To conclude that it is absent would refuse what people decide, or write what is there."""
+        kube, answers, _ = stub
+        answers += [(404, {"Content-Type": "text/plain"}), (404, {})]
+        with pytest.raises(UnknownKind):
+            await getattr(kube, read)("a", "b")
+        assert await getattr(kube, read)("a", "b") is None
+
+    async def test_children_are_read_without_the_gateway_api(self):
+        """Everything else is known, and why the route is not."""
+
+        async def answer(request: web.Request) -> web.Response:
+            if request.path.startswith("/apis/gateway"):
+                return web.Response(status=404, text="404 page not found")
+            return web.json_response({"items": []})
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", answer)
+        async with TestServer(app) as server:
+            configuration = Configuration(host=f"http://{server.host}:{server.port}")
+            configuration.client_session_kwargs = {"trust_env": False}
+            async with ApiClient(configuration) as api:
+                children = await KubeCluster(api, clock=lambda: NOW).read_children("a", "b", "u")
+        assert (children.route, children.workloads) == (None, {})
+        assert isinstance(children.unknown_route, UnknownKind)
 
     async def test_no_server_is_unreachable(self):
         """A refused connection is a value of our tree."""

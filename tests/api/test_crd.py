@@ -218,6 +218,8 @@ DECISION = {
     "approvedBy": "ana@example.com",
     "reason": "checked by hand",
     "despite": "BreachHeld",
+    "overruled": ["steady"],
+    "voidSince": TIME,
     "time": TIME,
 }
 FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
@@ -230,6 +232,7 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
             **ARM,
             "replicas": 3,
             "unavailableSince": TIME,
+            "silentSince": TIME,
             "stages": [
                 {
                     "name": "shadow",
@@ -239,7 +242,13 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
                     "contract": "868243682a2f",
                     "evidence": "radar-7f3c9b1-shadow-0123abcd",
                 },
-                {"name": "canary-5", "kind": "canary", "startTime": TIME},
+                {
+                    "name": "canary-5",
+                    "kind": "canary",
+                    "startTime": TIME,
+                    "pausedSince": TIME,
+                    "deadlineSince": TIME,
+                },
             ],
         },
         "gate": {

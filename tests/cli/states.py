@@ -223,7 +223,10 @@ STATES: Final[dict[str, Callable[[], Body]]] = {
     ),
     "suggested": _suggested,
     "approved in spite of a breach": lambda: after(
-        a_status(entered=timedelta(minutes=4), decisions=[decided(Verb.APPROVE, "canary-10", despite="BreachHeld")]),
+        a_status(
+            entered=timedelta(minutes=4),
+            decisions=[decided(Verb.APPROVE, "canary-10", despite="BreachHeld", overruled=["steady"])],
+        ),
         verdict(HARMED, contract=a_contract_of(onBreach="Hold")),
         contract=a_contract_of(onBreach="Hold"),
     ),

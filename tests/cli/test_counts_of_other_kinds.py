@@ -224,7 +224,7 @@ def test_a_histogram_too_coarse_for_its_clause_is_refused(run, tmp_path):
     assert result.exit_code == 2
     want = "clause fast: the histogram's buckets are too wide near 1 to judge 20 % in all traffic"
     assert result.stderr.startswith(f"{tmp_path}/counts.csv: {want}")
-    assert not result.stdout
+    assert result.stdout.startswith("Inconclusive (HistogramTooCoarse) in stage canary-10"), "as the operator says"
 
 
 def test_harm_that_a_coarse_histogram_does_show_is_a_breach(run):
@@ -351,3 +351,19 @@ def test_at_full_buckets_of_the_baseline_are_compared_with(run):
     rows = [buckets("candidate", 5000, stage="full"), buckets("baseline", 5000, stage="full")]
     alone, both = (json.loads(run(a_file(*rows[:n]), "-o", "json", contract=contract).stdout) for n in (1, 2))
     assert (alone["reason"], both["reason"]) == ("NoBaseline", "Undecided")
+
+
+@pytest.mark.parametrize(("on_breach", "code", "verdict"), [("Warn", 0, "Pass"), ("Hold", 2, "Inconclusive")])
+def test_a_clause_that_only_warns_cannot_be_too_coarse_for_the_gate(run, on_breach, code, verdict):
+    """The operator passes this gate; whatever the exit code, the verdict is printed and the missing bounds are told."""
+    contract = FAST.replace("noWorse: 20%", f"noWorse: 2%, onBreach: {on_breach}").replace(
+        "{overall: 30%}", "{overall: 2%}"
+    )
+    contract += "- {name: errors, metric: error-rate, atMost: 1%}\n"
+    errors = ["canary-10,error-rate,candidate,,,10,100000"]
+    counts = a_canary(1.0, bounds=COARSE) + "\n".join(errors) + "\n"
+    result = run(counts, "-o", "json", contract=contract)
+    assert (result.exit_code, json.loads(result.stdout)["verdict"]) == (code, verdict), result.stderr
+    assert "the histogram's buckets are too wide" in result.stderr
+    assert ("it only warns, and does not count" in result.stderr) == (on_breach == "Warn")
+    assert "fast: latency" in run(counts, contract=contract).stdout

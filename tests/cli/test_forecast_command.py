@@ -96,3 +96,55 @@ def test_a_clause_of_one_kind_of_stage_is_forecast_there_only(run):
     contract = CONTRACT.replace("atMost: 0.1%", "atMost: 0.1%, stages: [full]")
     found = json.loads(run(HISTORY, "-o", "json", contract=contract).stdout)
     assert {o["stage"] for o in found if o["clause"] == "few-errors"} == {"full"}
+
+
+ONLY_STEADY = CONTRACT.replace("- {name: few-errors, metric: error-rate, atMost: 0.1%}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("clause", "options", "code", "said"),
+    [
+        pytest.param("per", ["--stage", "full"], 11, "nothing is judged in stage full: its clauses compare", id="full"),
+        pytest.param(
+            "stages: [canary], per",
+            ["--stage", "shadow"],
+            11,
+            "nothing is judged in stage shadow: no clause is judged in shadow stages: its gate never passes",
+            id="shadow",
+        ),
+        pytest.param("stages: [canary], per", [], 11, "in stage shadow: no clause", id="one of the plan never passes"),
+        pytest.param("per", [], 0, "in stage full: its clauses compare", id="the plan ends with a blind watch"),
+    ],
+)
+def test_a_stage_that_judges_nothing_is_told(run, clause, options, code, said):
+    contract = ONLY_STEADY.replace("per", clause).replace("overall: 50%, slices: 50%", "overall: none, slices: none")
+    result = run(HISTORY, *options, contract=contract)
+    assert (result.exit_code, said in result.stderr) == (code, True), result.output
+    assert bool(result.stdout) != ("--stage" in options), "a table of nothing is not printed"
+
+
+def test_a_clause_of_which_no_slice_was_counted_is_told(run):
+    """The operator has no data for such a clause, and its gate stays in doubt."""
+    contract = CONTRACT.replace("overall: 50%, slices: 50%", "overall: 50%, slices: none")
+    assert run(HISTORY, contract=contract).exit_code == 0
+    alone = "".join(row for row in HISTORY.splitlines(keepends=True) if "country" not in row)
+    result = run(alone, contract=contract)
+    assert result.exit_code == 11
+    assert "clause steady: block-rate was counted in no slice of country: what it can prove there" in result.stderr
+    both = contract.replace("per: [country]", "per: [country, where]")
+    result = run(HISTORY, contract=both)
+    assert (result.exit_code, "in no slice of where" in result.stderr) == (0, True)
+
+
+def test_a_file_without_counts_is_no_name_of_a_release(tmp_path):
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    result = CliRunner().invoke(app, ["forecast", str(tmp_path / "contract.yaml")])
+    assert result.exit_code == 2
+    assert f"COUNTS is missing: {tmp_path}/contract.yaml is a file" in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--stage", "shadow"], ["--design-effect", "2"], ["--error-budget", "0.05"]])
+def test_what_the_operator_foretold_has_no_options(options):
+    result = CliRunner().invoke(app, ["forecast", "radar", *options])
+    assert result.exit_code == 2
+    assert f"{options[0]}: only with files; what the operator foretold is shown as it is" in result.stderr

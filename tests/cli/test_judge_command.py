@@ -82,8 +82,13 @@ def test_json_holds_every_slice_of_every_clause(run):
             "logE",
             "level",
             "eta",
+            "thin",
         )
     }
+    assert [(clause["onBreach"], clause["message"].split(":")[0]) for clause in found["clauses"]] == [
+        ("Rollback", "clause steady is broken in country=FR"),
+        ("Rollback", "clause few-errors holds in all traffic"),
+    ]
     assert (harmed["events"], harmed["of"]) == (
         {"baseline": 288, "candidate": 500},
         {"baseline": 13750, "candidate": 13700},
@@ -98,6 +103,32 @@ def test_the_table_names_the_harmed_slice(run):
     assert "2.1 % -> 3.6 %" in harmed
     assert "+74 %" in harmed
     assert "500 of 13 700" in harmed
+
+
+THIN = "".join(f"canary,block-rate,{arm},country=LU,8,400\n" for arm in ("baseline", "candidate"))
+
+
+def test_a_thin_slice_is_told_from_one_that_blocks(run):
+    """Luxembourg proves nothing and keeps nothing from passing."""
+    result = run(HEALTHY + THIN)
+    assert result.exit_code == 0
+    assert next(line for line in result.output.splitlines() if "LU" in line).split()[1:3] == ["not", "assured"]
+    parts = json.loads(run(HEALTHY + THIN, "-o", "json").stdout)["clauses"][0]["slices"]
+    told = {part["slice"]: (part["verdict"], part["thin"]) for part in parts}
+    assert told["country=LU"] == ("Inconclusive", True)
+    assert told["country=FR"] == told[""] == ("Pass", False)
+
+
+def test_json_names_slices_in_full(run):
+    """A table has no room for a name of 80 letters; for a program, two that are cut would be one."""
+    rows = [
+        f"canary,block-rate,{arm},country={'F' * 80}{last},{events},13750\n"
+        for last, harmed in (("1", 500), ("2", 290))
+        for arm, events in (("baseline", 288), ("candidate", harmed))
+    ]
+    found = json.loads(run(HEALTHY + "".join(rows), "-o", "json").stdout)
+    assert found["breaches"] == [{"clause": "steady", "slice": f"country={'F' * 80}1"}]
+    assert len({part["slice"] for part in found["clauses"][0]["slices"]}) == 5
 
 
 def test_a_slice_without_a_baseline_did_not_rise_from_nothing(run):
@@ -189,6 +220,39 @@ def test_any_of_three_files_holds_a_contract(run, contract):
     assert result.exit_code == 10, result.output
 
 
+SHARED = "apiVersion: modelrelease.dev/v1alpha1\nkind: ModelContract\nmetadata: {name: shared}\nspec:\n" + _indented(
+    CONTRACT
+)
+REFERRING = RELEASE.split("  contract:\n")[0] + "  contractRef: {name: shared}\n"
+
+
+@pytest.mark.parametrize("order", [(REFERRING, SHARED), (SHARED, REFERRING)])
+def test_a_release_is_judged_with_the_contract_in_the_same_file(run, order):
+    result = run(HARMED.replace("canary,", "small,"), contract="---\n".join(order))
+    assert (result.exit_code, result.stderr) == (10, "")
+    assert "in stage small" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("contracts", "problem"),
+    [
+        pytest.param([], ": spec.contractRef.name: ModelContract 'shared' is not in the file; add it", id="none"),
+        pytest.param([SHARED.replace("name: shared", "name: other")], "'shared' is not in the file", id="another"),
+        pytest.param(
+            [SHARED.replace("name: shared", "name: shared, namespace: far")], "'shared' is not in", id="elsewhere"
+        ),
+        pytest.param([SHARED, SHARED], "ModelContract 'shared' is there twice", id="two of one name"),
+        pytest.param([SHARED.replace("5%", "5 %")], "spec.clauses[0].within: '5 %' is not a margin", id="a bad one"),
+        pytest.param([SHARED.replace("in: 5%", "in: 5%, within: 6%")], "within: is there twice", id="a key twice"),
+        pytest.param([SHARED, "kind: Service"], ": 3 documents; one is allowed, or", id="something else"),
+    ],
+)
+def test_a_release_needs_its_contract_in_the_same_file(run, contracts, problem):
+    result = run(HARMED, contract="---\n".join([REFERRING, *contracts]))
+    assert result.exit_code == 2
+    assert problem in result.stderr
+
+
 def test_a_release_gives_the_order_of_the_stages(run):
     """In the file, the later stage comes first."""
     rows = HEALTHY.split("\n", 1)
@@ -262,7 +326,16 @@ def test_every_bad_row_is_told(run):
 @pytest.mark.parametrize(
     ("counts", "problem"),
     [
-        pytest.param("", "1: column 'stage' is missing; allowed are stage,metric,arm,slice,events,of", id="empty"),
+        pytest.param("", ":1: empty; a first line of stage,metric,arm,slice,events,of is needed\n", id="empty"),
+        pytest.param("\n" + HEALTHY, ":1: empty; a first line of", id="an empty first line"),
+        pytest.param(
+            HEALTHY.replace(",", "\t"), ":1: the columns are separated by tabs; separate them by commas\n", id="tabs"
+        ),
+        pytest.param(
+            HEALTHY.replace(",", ";"),
+            ":1: the columns are separated by semicolons; separate them by commas\n",
+            id="semicolons",
+        ),
         pytest.param("stage,metric,arm,slice,events,of\n", "2: no rows; at least one is needed", id="only a header"),
         pytest.param(HEALTHY.replace("events", "count", 1), "1: column 'events' is missing", id="missing column"),
         pytest.param(HEALTHY.replace(",of", ",of,ge", 1), "1: column 'ge' is unknown", id="unknown column"),
@@ -274,6 +347,50 @@ def test_a_bad_table_is_refused(run, counts, problem):
     result = run(counts)
     assert result.exit_code == 2
     assert problem in result.stderr
+    assert len(result.stderr.splitlines()) <= 2, "a line for each column says less"
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param(HARMED.replace(",country=FR", ', "country=FR"'), id="a blank before a quote"),
+        pytest.param(HARMED.replace(",", " , "), id="blanks around commas"),
+        pytest.param(HARMED + "   \n", id="a last line of blanks"),
+        pytest.param("\ufeff" + HARMED.replace("\n", "\r\n"), id="as Excel writes it"),
+    ],
+)
+def test_a_table_may_hold_blanks(run, counts):
+    result = run(counts)
+    assert (result.exit_code, result.stderr) == (10, "")
+    assert "broken in country=FR" in result.stdout
+
+
+def test_a_value_may_hold_commas(run):
+    """The country is ``Korea, Republic of``, alone and as a part of two labels."""
+    rows = HARMED.replace("country=FR", '"country=Korea, Republic of"')
+    rows += 'canary,block-rate,candidate,"channel=web, country=Korea, Republic of",1,10\n'
+    found = json.loads(run(rows, "-o", "json").stdout)
+    assert found["breaches"] == [{"clause": "steady", "slice": "country=Korea, Republic of"}]
+
+
+def test_a_misspelt_label_is_no_part_of_a_value(run):
+    result = run(HEALTHY + 'canary,block-rate,candidate,"country=Korea, Republic of, chanel=web",1,10\n')
+    assert result.exit_code == 2
+    assert "has labels country,chanel; allowed are country or country,channel" in result.stderr
+
+
+def test_counts_are_read_from_standard_input(run, tmp_path):
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    path = str(tmp_path / "contract.yaml")
+    result = CliRunner().invoke(app, ["judge", path, "-"], input="\ufeff" + HARMED)
+    assert (result.exit_code, result.stderr) == (10, "")
+    bad = CliRunner().invoke(app, ["judge", path, "-"], input=HARMED + "canary\n")
+    assert bad.stderr.startswith("-:9: 1 cells;")
+    both = CliRunner().invoke(app, ["judge", "-", "-"], input=CONTRACT)
+    assert (both.exit_code, both.stderr) == (2, "only one of the two files can be standard input, -\n")
+    counts = tmp_path / "counts.csv"
+    counts.write_text(HARMED)
+    assert CliRunner().invoke(app, ["judge", "-", str(counts)], input=CONTRACT).exit_code == 10
 
 
 @pytest.mark.parametrize(
@@ -296,7 +413,22 @@ def test_a_bad_table_is_refused(run, counts, problem):
         pytest.param("", ":1:1: empty;", id="empty"),
         pytest.param("- a", ":1:1: not a mapping;", id="a list"),
         pytest.param("kind: Pod", "kind 'Pod'; ModelRelease, ModelContract or none is allowed", id="another kind"),
-        pytest.param("kind: ModelContract", "spec: ", id="no spec"),
+        pytest.param("kind: ModelContract", ":1:1: spec: is required\n", id="no spec"),
+        pytest.param("kind: ModelContract\nspec: [1]", ":2:7: spec: [1] is not an object", id="a list for a spec"),
+        pytest.param("kind: ModelRelease\nspec: [1]", ":2:7: spec: [1] is not an object", id="a release's list"),
+        pytest.param("kind: ModelRelease\nspec: hello", ':2:7: spec: "hello" is not an object', id="a word"),
+        pytest.param("kind: ModelRelease\nmetadata: [a]", ':2:11: metadata: ["a"] is not an object', id="metadata"),
+        pytest.param(
+            CONTRACT.replace("[country], within", "!!set {country}, within"),
+            ":8:43: clauses[0].per: {'country'} is a set, which JSON does not have",
+            id="a set",
+        ),
+        pytest.param(
+            CONTRACT.replace("within: 5%", "within: 5%, within: 500%"),
+            ":8:62: clauses[0].within: is there twice; once is allowed",
+            id="a key twice",
+        ),
+        pytest.param(CONTRACT + "---\n" + CONTRACT, ": 2 documents; one is allowed, or", id="two contracts"),
     ],
 )
 def test_a_bad_contract_is_refused_with_its_place(run, tmp_path, contract, problem):
@@ -325,6 +457,7 @@ def test_stages_must_tell_their_kind_when_a_clause_asks(run):
         (["--error-budget", "1.5"], "--error-budget: 1.5 is not a chance"),
         (["--design-effect", "0.5"], "--design-effect"),
         (["--design-effect", "nan"], "--design-effect"),
+        (["--design-effect", "inf"], "--design-effect: inf is not a number of requests; 1 or more is allowed"),
     ],
 )
 def test_a_bad_option_is_refused(run, options, problem):

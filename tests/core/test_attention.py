@@ -45,7 +45,10 @@ def _with_evidence(log_e: float):
         ),
         pytest.param(a_status(entered=5 * MINUTE), {"finding": NO_METRICS}, 30 * SECOND, id="no metrics: no hurry"),
         pytest.param(
-            a_status(entered=10 * MINUTE - 7 * SECOND), {}, 7 * SECOND, id="the bake ends before the interval"
+            a_status(entered=10 * MINUTE - 7 * SECOND),
+            {},
+            (7 + 5 + 1) * SECOND,
+            id="the bake ends before the interval; it began a scrape and a second later than the stage",
         ),
         pytest.param(a_status("Pending"), {}, 5 * SECOND, id="pods start"),
         pytest.param(a_status("Completed", candidate=None), {}, None, id="nothing to wait for"),

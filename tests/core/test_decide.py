@@ -198,7 +198,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "passed, but not approved",
         "the approval is older than the stage, which began anew",
         a_situation(
-            a_status(decisions=[decided(Verb.APPROVE, "canary-10", time=NOW - HOUR)]),
+            a_status(decisions=[decided(Verb.APPROVE, "canary-10", void_since=NOW - HOUR)]),
             release=a_release(approval={"mode": "Manual"}),
         ),
         (Hold, Reason.AWAITING_APPROVAL, False),
@@ -387,7 +387,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     (
         "the candidate is not available any more",
         "before an edit of the contract is looked at",
-        a_situation(a_status(contract="another", unavailable=MINUTE), observation=seen(available={"1": 3, "2": 0})),
+        a_situation(a_status(contract="another", silent=MINUTE), observation=seen(available={"1": 3, "2": 0})),
         (RollBack, Reason.CANDIDATE_UNAVAILABLE),
     ),
     (
@@ -429,7 +429,7 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     (
         "the candidate is not available any more",
         "users would meet nobody",
-        a_situation(a_status(unavailable=16 * timedelta(seconds=1)), observation=seen(available={"1": 3, "2": 0})),
+        a_situation(a_status(silent=16 * timedelta(seconds=1)), observation=seen(available={"1": 3, "2": 0})),
         (RollBack, Reason.CANDIDATE_UNAVAILABLE),
     ),
     (
@@ -497,6 +497,44 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "in the watch of a contract without absolute clauses",
         a_situation(a_status("full", entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
         (Complete,),
+    ),
+    (
+        "nothing is judged in the stage",
+        "for its bake time",
+        a_situation(a_status("shadow", entered=MINUTE), a_verdict(INCONCLUSIVE, Reason.NOT_JUDGED)),
+        (Hold, Reason.BAKING, False),
+    ),
+    (
+        "nothing is judged in the stage",
+        "and then the next one begins, be it after the deadline",
+        a_situation(
+            a_status("shadow", replicas=3, entered=48 * HOUR),
+            a_verdict(INCONCLUSIVE, Reason.NOT_JUDGED),
+            release=_on("onInconclusive", to="Rollback"),
+        ),
+        (Advance, "canary-10"),
+    ),
+    (
+        "nothing is judged in the stage",
+        "of a canary of all users, who leave nobody to compare with",
+        a_situation(a_status("canary-10", entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NO_BASELINE)),
+        (Advance, "canary-50"),
+    ),
+    (
+        "nothing is judged in the stage",
+        "and at full the candidate is the release",
+        a_situation(a_status("full", entered=2 * HOUR), a_verdict(INCONCLUSIVE, Reason.NOT_JUDGED)),
+        (Complete,),
+    ),
+    (
+        "nothing is judged in the stage",
+        "unless a person has to approve it",
+        a_situation(
+            a_status("full", entered=2 * HOUR),
+            a_verdict(INCONCLUSIVE, Reason.NOT_JUDGED),
+            release=a_release(approval={"mode": "Manual"}),
+        ),
+        (Hold, Reason.AWAITING_APPROVAL, False),
     ),
     ("there are no metrics", "holds", a_situation(finding=NO_METRICS), (Hold, Reason.METRICS_UNAVAILABLE, False)),
     (
@@ -639,7 +677,11 @@ def _decisions(draw: st.DrawFn) -> list[DecisionRecord]:
     verbs = draw(st.lists(st.sampled_from(Verb), max_size=2))
     despite = st.sampled_from([None, "BreachHeld", "DeadlineExceeded"])
     ahead = st.sampled_from([None, CONTRACT, "another"])
-    return [decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite), ahead=draw(ahead)) for verb in verbs]
+    void = st.sampled_from([None, NOW])
+    return [
+        decided(verb, draw(STAGES), draw(VERSIONS), despite=draw(despite), ahead=draw(ahead), void_since=draw(void))
+        for verb in verbs
+    ]
 
 
 @cache
@@ -661,6 +703,7 @@ def situations(draw: st.DrawFn) -> Situation:
         candidate=candidate,
         entered=timedelta(minutes=draw(st.integers(-60, 600))),
         unavailable=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
+        silent=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         metrics_missing=draw(st.none() | st.timedeltas(timedelta(0), HOUR)),
         rejected=draw(st.lists(VERSIONS, max_size=2)),
         contract=draw(st.none() | st.sampled_from([CONTRACT, "another"])),

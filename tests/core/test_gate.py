@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.counts import OVERALL, MetricsUnavailable, StageCounts
 from modelrelease.core.gate import evaluate
 from tests.builders import a_release, a_status
-from tests.core.judging import a_stage
+from tests.core.judging import a_stage, table
 
 FAIR = {"A": ((180, 9000), (20, 1000))}
 """A tenth of the requests, as the route asks, and the same rate; too few to prove that nothing changed."""
@@ -75,3 +76,103 @@ def test_at_full_nobody_is_left_to_compare_with():
     """The old revision's weight is 0: a comparison would be one with the past."""
     verdict = finding(FAIR, stage="full", percent=None)
     assert [clause.clause for clause in verdict.clauses] == ["errors"]
+
+
+# Events per second, which are counted against the share that the route asks for.
+
+STEADY_ROWS = {"name": "steady-rows", "metric": "rows", "within": "20%"}
+FEW_ERRORS = {"name": "few-errors", "metric": "errors", "atMost": "1%"}
+
+
+def a_stage_of_rows(requests, rows, *, percent=10, seconds=600.0, errors=0, stage="canary-10"):
+    """Return a stage in which requests and rows of the baseline and of the candidate were counted."""
+    (base, mine), (base_rows, my_rows) = requests, rows
+    kind, share = stage.partition("-")[0], percent / 100
+    base_time = seconds if kind == "shadow" else seconds * (1 - share)
+    counts = {
+        ("errors", ""): table({OVERALL: ((0, base), (errors, mine))}),
+        ("rows", ""): table({OVERALL: ((base_rows, base_time), (my_rows, seconds * share))}),
+    }
+    return StageCounts(stage, kind, seconds, counts, percent=percent)
+
+
+def rows_found(*stages, clause=STEADY_ROWS):
+    metrics = [
+        {"name": "errors", "ratio": {"events": "errors_total", "of": "requests_total"}},
+        {"name": "rows", "rate": {"events": "rows_total"}},
+    ]
+    contract = {"metrics": metrics, "clauses": [clause, FEW_ERRORS]}
+    return evaluate(a_release("2", contract=contract), a_status(stages[-1].stage), stages)
+
+
+HEALTHY = a_stage_of_rows((54_000, 6000), (54_000, 6000))
+FIFTEEN_FOR_TEN = a_stage_of_rows((51_000, 9000), (51_000, 9000))
+A_THIRD_UNSCRAPED = a_stage_of_rows((36_000, 6000), (36_000, 6000))
+HALF_THE_COPIES = a_stage_of_rows((60_000, 30_000), (60_000, 30_000), percent=100, stage="shadow")
+
+
+@pytest.mark.parametrize(
+    ("stage", "want"),
+    [
+        pytest.param(FIFTEEN_FOR_TEN, Reason.SPLIT_MISMATCH, id="the Gateway sends half as many again"),
+        pytest.param(A_THIRD_UNSCRAPED, Reason.SPLIT_MISMATCH, id="one of three baseline pods is not scraped"),
+        pytest.param(HALF_THE_COPIES, Reason.SHADOW_NOT_FLOWING, id="half of the copies are dropped"),
+    ],
+)
+@pytest.mark.parametrize(
+    "clause",
+    [
+        STEADY_ROWS,
+        {"name": "no-more-rows", "metric": "rows", "noWorse": "20%"},
+        {"name": "rows-at-most", "metric": "rows", "atMost": "110"},
+        {"name": "rows-at-least", "metric": "rows", "atLeast": "90"},
+    ],
+    ids=lambda clause: clause["name"],
+)
+def test_a_wrong_share_of_the_requests_is_no_breach_of_a_rate(stage, want, clause):
+    """Two models that do the same: the one that gets half as many requests again has half as many rows again."""
+    verdict = rows_found(stage, clause=clause)
+    assert (verdict.outcome, verdict.reason, verdict.on_breach) == (Outcome.INCONCLUSIVE, want, None)
+
+
+@pytest.mark.parametrize("seconds", [5, 10, 20, 40, 80, 160, 320, 640])
+@pytest.mark.parametrize("rows", [1, 20], ids=["a row per request", "twenty rows"])
+@pytest.mark.parametrize("share", [0.05, 0.13, 0.2])
+def test_a_wrong_share_is_no_breach_of_a_rate_before_it_is_proved_either(seconds, rows, share):
+    """The first seconds of a stage may be split in any way, and many rows prove a difference in a moment."""
+    base, mine = 100 * seconds * (1 - share), 100 * seconds * share
+    stage = a_stage_of_rows((base, mine), (base * rows, mine * rows), seconds=seconds)
+    assert rows_found(stage).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("arriving", [0.72, 0.8, 1.4])
+def test_a_shadow_that_flows_with_losses_is_no_breach_of_a_rate(arriving):
+    """Copies may be lost to three in ten before the shadow counts as one that does not flow."""
+    requests = (60_000, 60_000 * arriving)
+    assert rows_found(a_stage_of_rows(requests, requests, percent=100, stage="shadow")).outcome is Outcome.INCONCLUSIVE
+
+
+def test_what_a_stage_with_a_wrong_split_counted_is_no_evidence_later_either():
+    later = replace(HEALTHY, stage="canary-50")
+    verdict = rows_found(FIFTEEN_FOR_TEN, later)
+    assert (verdict.outcome, verdict.reason) == (Outcome.PASS, Reason.WITHIN_CONTRACT)
+
+
+def test_a_rate_that_doubles_in_the_right_share_is_a_breach():
+    verdict = rows_found(a_stage_of_rows((54_000, 6000), (54_000, 12_000)))
+    assert (verdict.outcome, verdict.on_breach) == (Outcome.BREACH, OnBreach.ROLLBACK)
+
+
+def test_a_rate_passes_in_the_right_share():
+    assert rows_found(HEALTHY).outcome is Outcome.PASS
+
+
+def test_what_must_never_happen_is_a_breach_in_any_share():
+    verdict = rows_found(FIFTEEN_FOR_TEN, clause={"name": "no-rows", "metric": "rows", "atMost": "0"})
+    assert (verdict.outcome, verdict.on_breach) == (Outcome.BREACH, OnBreach.ROLLBACK)
+
+
+def test_a_ratio_is_a_breach_at_once_while_the_share_is_wrong():
+    verdict = rows_found(a_stage_of_rows((51_000, 9000), (51_000, 9000), errors=900))
+    assert (verdict.outcome, verdict.on_breach) == (Outcome.BREACH, OnBreach.ROLLBACK)
+    assert [blame.clause for blame in verdict.blame] == ["few-errors"]

@@ -282,6 +282,16 @@ def test_a_dimension_without_slices_is_inconclusive():
     assert "was seen in no slice of country" in verdict.message
 
 
+@pytest.mark.parametrize("per", [[], ["country"]])
+def test_a_metric_without_events_passes_when_no_proof_is_asked_for(per):
+    """There are no thin slices here that something would have to be proved of together."""
+    clause = {"name": "steady", "metric": "block-rate", "noWorse": "20%", "per": per}
+    none = {"overall": "none", "slices": "none"} if per else {"overall": "none"}
+    quiet = a_stage(countries={"DE": ((0, 54_000), (0, 6000)), "FR": ((0, 54_000), (0, 6000))})
+    verdict = verdict_on(a_contract({**clause, "assure": none}), quiet)
+    assert (verdict.outcome, verdict.reason) == (Outcome.PASS, Reason.WITHIN_CONTRACT)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, 1e9])
 def test_what_cannot_be_a_count_is_not_seen(bad):
     """NaN, infinite, negative, more events than requests: as if the arm had said nothing."""
@@ -358,6 +368,36 @@ def test_a_clause_that_only_warns_does_not_keep_the_gate_waiting():
     little = a_stage(((2, 100), (2, 100)), errors=((10, 1_000_000), (10, 1_000_000)))
     clause = {"name": "steady", "metric": "block-rate", "within": "5%", "onBreach": "Warn"}
     assert verdict_on(a_contract(clause, FEW_ERRORS), little).outcome is Outcome.PASS
+
+
+ADVICE = {"name": "steady", "metric": "block-rate", "within": "5%", "onBreach": "Warn"}
+
+
+@pytest.mark.parametrize(
+    ("clauses", "blocks", "want"),
+    [
+        pytest.param(
+            [ADVICE],
+            60_000,
+            "every clause only warns: clause steady is broken in all traffic: 2.0 % -> 6.0 %, +200 % ",
+            id="the only clause is broken",
+        ),
+        pytest.param(
+            [ADVICE, FEW_ERRORS],
+            60_000,
+            "every clause holds: few-errors; a warning only: clause steady is broken in all traffic: 2.0 % -> 6.0 %, ",
+            id="one beside a clause that holds is broken",
+        ),
+        pytest.param([ADVICE], 20_900, "every clause only warns: none is broken", id="the only clause is undecided"),
+        pytest.param([ADVICE], 20_000, "every clause holds: steady", id="the only clause holds"),
+    ],
+)
+def test_a_gate_that_passes_names_what_it_only_warns_of(clauses, blocks, want):
+    """A broken clause is never among those that hold."""
+    stage = a_stage(((20_000, 1e6), (blocks, 1e6)), errors=((10, 1_000_000), (10, 1_000_000)))
+    verdict = verdict_on(a_contract(*clauses), stage)
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.message.startswith(want)
 
 
 # Numbers for people.

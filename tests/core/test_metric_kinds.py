@@ -18,11 +18,11 @@ DEFAULT = np.array([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 FAST = {"name": "fast", "metric": "latency", "noWorse": "10%", "assure": {"overall": "30%", "slices": "50%"}}
 
 
-def a_contract(*clauses, better="Lower"):
+def a_contract(*clauses, better="Lower", **dimension):
     """Return a contract with one metric of each kind."""
     return Contract.model_validate(
         {
-            "slices": [{"name": "country", "labels": ["country"]}],
+            "slices": [{"name": "country", "labels": ["country"], **dimension}],
             "metrics": [
                 {"name": "latency", "better": better, "quantile": {"histogram": "latency_seconds", "q": "0.99"}},
                 {"name": "score", "distribution": {"histogram": "score"}},
@@ -259,6 +259,18 @@ def test_a_slice_with_more_events_is_named():
     stage = of_events(5940, 760, slices={"DE": (5400, 600), "MT": (540, 160)})
     verdict = verdict_on(a_contract(clause), stage)
     assert "clause steady is broken in country=MT: 1 -> 2.67, +167 %" in verdict.message
+
+
+@pytest.mark.parametrize(("each", "want"), [(540, Outcome.BREACH), (5, Outcome.PASS)])
+def test_what_is_folded_into_other_happens_in_the_same_time(each, want):
+    """Twenty slices of 0.9 events a second are one of 18, not one of 0.9 in twenty times the time."""
+    clause = {"name": "few", "metric": "fallbacks", "per": ["country"], "atMost": "1"}
+    contract = a_contract(clause, atMost=2)
+    small = {f"C{i:02}": (9 * each, each) for i in range(20)}
+    verdict = verdict_on(contract, of_events(0, 60, seconds=(5400.0, 600.0), slices={"DE": (4950, 550), **small}))
+    other = slice_of(verdict, "other", "few")
+    assert (other.events, other.of, other.candidate) == ((180 * each, 20 * each), (5400, 600), pytest.approx(each / 30))
+    assert other.outcome is want
 
 
 # Forecast.

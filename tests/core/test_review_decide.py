@@ -99,7 +99,7 @@ def test_nothing_completes_without_its_pods(stable):
 @pytest.mark.parametrize("missing", [MINUTE, HOUR])
 def test_a_fault_that_takes_both_revisions_is_not_the_candidates(missing):
     """Users would be sent to a stable revision without pods, and a good candidate would stay rejected."""
-    status = a_status("canary-50", unavailable=missing)
+    status = a_status("canary-50", unavailable=missing, silent=missing)
     situation = a_situation(status, NO_METRICS, observation=seen(available={"1": 0, "2": 0}))
     assert isinstance(decide(situation), Hold)
 

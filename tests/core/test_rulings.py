@@ -14,7 +14,18 @@ from modelrelease.api.status import Followed, ReleaseStatus, Suggestion
 from modelrelease.core.announce import announce
 from modelrelease.core.decide import RollBack, refuse
 from modelrelease.core.rulings import take_up, take_up_rollbacks
-from tests.builders import NOW, a_body, a_decision, a_release, a_situation, a_status, a_verdict, revision_of, seen
+from tests.builders import (
+    NOW,
+    a_body,
+    a_body_that_refers,
+    a_decision,
+    a_release,
+    a_situation,
+    a_status,
+    a_verdict,
+    revision_of,
+    seen,
+)
 from tests.core.test_decide import STAGES, UNTIMED, VERSIONS, situations
 
 APPLIED, STALE, REFUSED = DecisionOutcome.APPLIED, DecisionOutcome.STALE, DecisionOutcome.REFUSED
@@ -200,3 +211,20 @@ def test_an_invalid_spec_leaves_only_the_rollback():
     assert isinstance(decision, RollBack)
     assert decision.reason is Reason.REQUESTED
     assert refuse(invalid, status).reason is Reason.INVALID_SPEC
+
+
+def test_a_contract_that_is_not_there_leaves_decisions_open():
+    """It may be back in a moment: a Rollback does not wait for it, and what can never apply is refused."""
+    invalid = parse(a_body_that_refers())
+    assert isinstance(invalid, InvalidSpec)
+    decisions = [
+        asked("Approve", stage="canary-10"),
+        asked("Promote", name="radar-2"),
+        replace(asked("Promote", name="radar-3"), spec="spec.decision: 'Go' is not one of"),
+        asked("Rollback", name="radar-4"),
+    ]
+    recorded, rulings = take_up_rollbacks(decisions, a_status(), invalid, NOW)
+    assert [(it.asked.name, it.outcome) for it in rulings] == [("radar-3", REFUSED), ("radar-4", APPLIED)]
+    again, rulings = take_up_rollbacks(decisions[-1:], recorded, invalid, NOW)
+    assert [it.outcome for it in rulings] == [APPLIED], "a record that was not answered yet is"
+    assert again == recorded

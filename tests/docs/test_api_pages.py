@@ -10,7 +10,7 @@ import yaml
 from modelrelease.api.reasons import Reason
 from modelrelease.api.reference import filled, meanings
 from tests.docs.recorded import PAGES, as_written, on, refilled
-from tests.docs.words import NEVER_IN_A_CLUSTER, announced, reasons_in
+from tests.docs.words import announced, reasons_in
 from tests.gitops.states import STATES, recorded
 
 pytestmark = pytest.mark.slow
@@ -54,11 +54,11 @@ def test_every_reason_has_its_meaning():
 
 
 def test_every_event_is_on_the_page():
-    """Whatever is announced is in the table, and there is an output of it; of NotApplied, the table alone."""
+    """Whatever is announced is in the table, and there is an output of it."""
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert {reason for reason in announced() if f"`{reason}`" not in text} == set()
     shown = set(re.findall(r"^(?:Normal |Warning)  (\w+)", text, re.MULTILINE))
-    assert announced() - shown == {"NotApplied"}
+    assert announced() - shown == set()
 
 
 def outputs():
@@ -78,7 +78,7 @@ def test_every_condition_and_every_reason_has_an_output():
     assert {(c["type"], c["status"]) for body in bodies for c in body.get("conditions", [])} - shown == set()
     lines = set(re.findall(r"^(?:Normal +|Warning +)?([A-Z]\w+)  ", RELEASES.read_text(encoding="utf-8"), re.MULTILINE))
     told = {reason for found in outputs() for reason in reasons_in(found)} | lines
-    assert {reason for reason in Reason if reason not in told} == NEVER_IN_A_CLUSTER
+    assert {reason for reason in Reason if reason not in told} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -10,9 +10,6 @@ from modelrelease.api.decision import DecisionOutcome
 from modelrelease.api.reasons import Reason
 from modelrelease.core import announce
 
-NEVER_IN_A_CLUSTER: Final = {Reason.NOT_JUDGED}
-"""A spec with a stage in which nothing is judged is refused; ``modelrelease judge`` can be asked about one."""
-
 _STALLING: Final = {
     Reason.INVALID_SPEC,
     Reason.CONTRACT_NOT_FOUND,
@@ -22,6 +19,7 @@ _STALLING: Final = {
     Reason.ROUTE_REJECTED,
     Reason.NAME_CONFLICT,
     Reason.PROGRESS_DEADLINE_EXCEEDED,
+    Reason.EVIDENCE_NOT_KEPT,
 }
 """Reasons of Stalled that are an event of the same name."""
 

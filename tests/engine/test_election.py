@@ -246,6 +246,40 @@ class TestTerms:
 
         fast(scenario)
 
+    @pytest.mark.parametrize("moment", [2.01, 2.07, 2.12], ids=["on its way", "written, not answered", "over"])
+    def test_a_stop_in_the_middle_of_a_renewal_releases_the_lease_too(self, moment):
+        """Whatever became of the renewal, a standby leads at its next look."""
+
+        async def scenario():
+            store = Store()
+            first, second = an_elector(store, "a"), an_elector(store, "b")
+            await first.acquire()
+            holding, standby = asyncio.create_task(first.hold()), asyncio.create_task(second.acquire())
+            await asyncio.sleep(moment)
+            holding.cancel()
+            began = asyncio.get_running_loop().time()
+            await first.release()
+            assert store.body["spec"]["holderIdentity"] == ""
+            await standby
+            assert asyncio.get_running_loop().time() - began < 0.8
+            assert second.seconds_left > 0
+
+        fast(scenario)
+
+    def test_a_stop_does_not_take_the_lease_from_somebody_else(self):
+        """Who has taken it meanwhile keeps it."""
+
+        async def scenario():
+            store = Store()
+            first = an_elector(store, "a")
+            await first.acquire()
+            other = {**store.body, "spec": {**store.body["spec"], "holderIdentity": "b"}}
+            await store.seen_by("b").replace_lease(other)
+            await first.release()
+            assert store.body["spec"]["holderIdentity"] == "b"
+
+        fast(scenario)
+
     @settings(deadline=None, max_examples=50)
     @given(
         st.lists(

@@ -51,9 +51,15 @@ async def watching(cluster, namespace, monkeypatch, *, namespaces=None):
         kube = KubeCluster(api, clock=lambda: datetime.now(UTC))
         diary = Diary(kube, namespace)
         telemetry = Telemetry(CollectorRegistry())
-        engine = Engine(diary, telemetry, clock=time.monotonic, random=random.random, concurrency=10)
+
+        async def tick(key):
+            await diary(key)
+            if not kube.exists(*key):
+                engine.forget(key)
+
+        engine = Engine(tick, telemetry, clock=time.monotonic, random=random.random, concurrency=10)
         wanted = (namespace,) if namespaces is None else namespaces
-        informer = Informer(engine.trigger, engine.forget, kube.missing_kinds, wanted)
+        informer = Informer(engine.trigger, kube.missing_kinds, wanted)
         tasks = [asyncio.create_task(engine.run()), asyncio.create_task(informer.run())]
         try:
             yield diary, engine
@@ -85,7 +91,8 @@ async def test_create_edit_delete_reach_the_reconcile(cluster, namespace, monkey
         await diary.until(lambda seen: ("radar", 2) in seen)
         assert engine.health.known == 1
         await _in_thread(cluster.kubectl, "delete", "mrel", "-n", namespace, "radar")
-        await asyncio.sleep(0.5)
+        await diary.until(lambda seen: seen[-1] == ("radar", None))
+        assert await _quiet(diary) == []
         assert engine.health.known == 0
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from e2e.cluster.ports import free_port
 from tests.adapters.test_kube import _release
+from tests.builders import a_decision
 
 pytestmark = pytest.mark.apiserver
 
@@ -178,6 +179,25 @@ async def test_a_hand_edited_route_is_repaired(cluster, namespace, gateway, tmp_
         await until(lambda: cluster.get("httproute", namespace, "radar")["spec"] == spec, "repaired", seconds=5)
         print(f"drift repaired within {time.monotonic() - began:.1f} s")
         await until(lambda: "TrafficDrifted" in cluster.kubectl("get", "events", "-n", namespace), "reported")
+
+
+async def test_a_decision_about_a_release_that_is_being_deleted_is_answered(cluster, namespace, gateway, tmp_path):
+    """Nothing is done for a release that goes; once it is gone, people are told that there is none."""
+    release = _release(namespace)
+    release["metadata"]["finalizers"] = ["example.com/slow"]
+    cluster.create(release)
+
+    def outcome():
+        return cluster.get("mdec", namespace, "radar-1").get("status", {}).get("outcome")
+
+    with operating(cluster, namespace, tmp_path):
+        await until(lambda: stage_of(cluster, namespace) == "Pending", "the rollout begins")
+        cluster.kubectl("delete", "mrel", "-n", namespace, "radar", "--wait=false")
+        cluster.create({**a_decision("Rollback"), "metadata": {"name": "radar-1", "namespace": namespace}})
+        await asyncio.sleep(1)
+        assert outcome() is None
+        cluster.patch("mrel", namespace, "radar", {"metadata": {"finalizers": None}})
+        await until(lambda: outcome() == "Stale", "the answer", seconds=5)
 
 
 async def test_without_the_crd_it_waits_and_says_so(cluster, namespace, tmp_path):

@@ -112,14 +112,13 @@ async def crashed(
         await journey.walk(place)
         about = f"{journey.name}, killed {when} write {at} ({killer.killed_at})"
         for _ in range(60):
-            now = await picture(place)
-            if now == expected.picture:
+            now, said = await picture(place), await events(place)
+            if now == expected.picture and not expected.events - said:
                 break
             await asyncio.sleep(1)
         log = place.operator.log.read_text()
         assert now == expected.picture, f"{about}: another end: {differences(expected.picture, now)}\n{log[-2000:]}"
         assert trace(place) == expected.trace, f"{about}: another way: {trace(place)} instead of {expected.trace}"
-        said = await events(place)
         twice = {event: n for event, n in said.items() if n > max(expected.events[event], 1) + 1}
         more, lost = said - expected.events, expected.events - said
         assert not twice, f"{about}: said more than once again: {twice}"
@@ -227,6 +226,9 @@ def _timeless(status: Object) -> Object:
         "lastTransitionTime",
         "message",
         "unavailableSince",
+        "silentSince",
+        "pausedSince",
+        "deadlineSince",
         "slice",  # which one is named first is of the moment, too
     )
     gate = kept.get("gate") or {}

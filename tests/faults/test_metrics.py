@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.apiserver, pytest.mark.prometheus,
 
 INTERVAL = 5.0
 BAKE = 10.0
+BEGINS = 6.0
+"""Seconds from the start of a stage until what is counted is its evidence: one scrape and a second."""
 HELD = float(os.environ.get("FAULTS_SUSTAINED", "300" if FULL else "12"))
 SLACK = 25.0
 """Seconds for a question under way (10) and for a server that is left alone after failures (15)."""
@@ -241,7 +243,7 @@ async def _tried(place: Place, cell: Cell) -> float:
     if not cell.blinds:
         return await _right_at_last(place, 2 * INTERVAL + SLACK)
     told = await place.scene.until(lambda: _told(place, cell), f"told: {cell.told}", 60)
-    await asyncio.sleep(max(HELD - told, BAKE + 2))
+    await asyncio.sleep(max(HELD - told, BEGINS + BAKE + 2))
     _nothing_moved(place)
     place.prometheus.behaviour = faithful
     for name in ("good", "bad"):
@@ -274,8 +276,8 @@ async def _both_in_canary(place: Place) -> None:
 def _bakes_for_a_while(status: Object) -> bool:
     trial = status.get("candidate")
     began = datetime.fromisoformat(trial["stages"][-1]["startTime"]) if trial else None
-    age = (datetime.now(UTC) - began).total_seconds() if began else BAKE
-    return status["stage"] == "canary" and age < BAKE - UNDER_WAY
+    age = (datetime.now(UTC) - began).total_seconds() if began else BEGINS + BAKE
+    return status["stage"] == "canary" and age < BEGINS + BAKE - UNDER_WAY
 
 
 def _counted(status: Object) -> bool:

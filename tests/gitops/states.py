@@ -9,6 +9,7 @@ import asyncio
 import copy
 import functools
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import requests
 
+from modelrelease.adapters.errors import Refused
 from modelrelease.api.base import API_VERSION
 from modelrelease.core.announce import Announcement
 from modelrelease.core.counts import BinCounts, Noise, StageCounts
@@ -93,6 +95,10 @@ class Recorded:
     decisions: list[Object]
 
 
+FIRST_COUNTS: Final = 3
+"""Looks at a stage until something is counted: its route comes into place, a scrape follows, requests come."""
+
+
 async def _nothing(lab: Lab) -> None:
     """Nobody has looked at it yet."""
 
@@ -108,7 +114,7 @@ def _in(stage: str) -> Callable[[Lab], Awaitable[None]]:
     async def reach(lab: Lab) -> None:
         release(lab, NEW)
         await lab.run(until=stage)
-        await lab.tick()
+        await _ticks(lab, FIRST_COUNTS)
 
     return reach
 
@@ -117,7 +123,7 @@ async def _canary(lab: Lab) -> None:
     lineage = {"code": "git@4be1c0d", "data": "s3://datasets/radar/2026-11-15", "run": "mlflow:/8812"}
     lab.kube.edit(model={"version": NEW, "lineage": lineage})
     await lab.run(until="canary-10")
-    await lab.tick()
+    await _ticks(lab, FIRST_COUNTS)
 
 
 async def _too_little_traffic(lab: Lab) -> None:
@@ -174,6 +180,12 @@ async def _suspended(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _resumed(lab: Lab) -> None:
+    await _suspended(lab)
+    lab.kube.edit(suspend=False)
+    await lab.tick()
+
+
 async def _suspended_at_rest(lab: Lab) -> None:
     lab.kube.edit(suspend=True)
     await lab.tick()
@@ -204,6 +216,15 @@ async def _approved_ahead(lab: Lab) -> None:
     release(lab, NEW, approval={"mode": "Manual"})
     await lab.run(until="Pending")
     lab.kube.decide("Approve", NEW, "shadow", approvedBy="ci@example.com", reason="offline evaluation passed")
+    await lab.tick()
+
+
+async def _approval_void(lab: Lab) -> None:
+    release(lab, NEW, approval={"mode": "Manual"})
+    await lab.run(until="shadow")
+    lab.kube.decide("Approve", NEW, "shadow", approvedBy="ana@example.com", reason="looked at the podcast slice")
+    await lab.tick()
+    lab.kube.edit(contract=_contract(clauses=[{**_STEADY, "within": "10%"}]))
     await lab.tick()
 
 
@@ -377,6 +398,13 @@ async def _bad_contract(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _not_kept(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.says_no["keep"] = 'configmaps "radar" is forbidden: exceeded quota: objects, used: count/configmaps=50'
+    with suppress(Refused):
+        await _ticks(lab, 60)
+
+
 async def _pods_gone(lab: Lab) -> None:
     await _in("canary-10")(lab)
     lab.kube.broken.add(revision_of(NEW).name)
@@ -457,6 +485,11 @@ async def _first_is_bad(lab: Lab) -> None:
     await _ticks(lab, 12)
 
 
+async def _first_is_replaced(lab: Lab) -> None:
+    await _first_is_bad(lab)
+    await _pending(lab)
+
+
 async def _first_never_available(lab: Lab) -> None:
     lab.kube.broken.add(revision_of(OLD).name)
     await lab.run(until="Pending")
@@ -466,6 +499,7 @@ async def _first_never_available(lab: Lab) -> None:
 _STEADY, _ERRORS = a_body()["spec"]["contract"]["clauses"]
 _SILENT: Final = _contract(slices=[{"name": "country", "labels": ["country"], "expected": ["FR", "MT"]}])
 _RELATIVE: Final = _contract(clauses=[_STEADY])
+_NOT_IN_SHADOW: Final = _contract(clauses=[{**_STEADY, "stages": ["canary"]}, _ERRORS | {"stages": ["canary", "full"]}])
 _LATENCY: Final = _contract(
     metrics=[
         *_contract()["metrics"],
@@ -499,6 +533,7 @@ STATES: Final[dict[str, State]] = {
         _counting(_coarse, _until("HistogramTooCoarse", contract=_LATENCY)), "InProgress", "Progressing"
     ),
     "no-baseline": State(_until("Baking", "full", contract=_RELATIVE), "InProgress", "Progressing"),
+    "nothing-judged": State(_until("Baking", contract=_NOT_IN_SHADOW), "InProgress", "Progressing"),
     "not-accepted": State(_not_accepted, "InProgress", "Progressing"),
     "pods-missing": State(_pods_missing, "InProgress", "Progressing"),
     "deadline-over": State(_deadline_over, "InProgress", "Progressing"),
@@ -510,11 +545,13 @@ STATES: Final[dict[str, State]] = {
     "watch": State(_in("full"), "InProgress", "Progressing"),
     "superseded": State(_superseded, "InProgress", "Progressing"),
     "suspended": State(_suspended, "InProgress", "Suspended"),
+    "resumed": State(_resumed, "InProgress", "Progressing"),
     "suspended-at-rest": State(_suspended_at_rest, "InProgress", "Suspended"),
     "breach-held": State(_breach_held, "InProgress", "Suspended"),
     "awaiting-approval": State(_waiting(), "InProgress", "Suspended"),
     "refused": State(_refused, "InProgress", "Suspended"),
     "approved-ahead": State(_approved_ahead, "InProgress", "Progressing"),
+    "approval-void": State(_approval_void, "InProgress", "Progressing"),
     "breach-approved": State(_breach_approved, "InProgress", "Progressing"),
     "approved": State(_approved, "InProgress", "Progressing"),
     "promoted": State(_promoted, "InProgress", "Progressing"),
@@ -529,6 +566,7 @@ STATES: Final[dict[str, State]] = {
     "rejected-again": State(_rejected_again, "Failed", "Degraded"),
     "never-available": State(_never_available, "Failed", "Degraded"),
     "first-never-available": State(_first_never_available, "Failed", "Degraded", first=True),
+    "first-is-replaced": State(_first_is_replaced, "InProgress", "Progressing", first=True),
     "first-is-bad": State(_first_is_bad, "Failed", "Degraded", first=True),
     "invalid-spec": State(_invalid, "Failed", "Degraded"),
     "automation-lost": State(_automation_lost, "Failed", "Degraded"),
@@ -538,6 +576,7 @@ STATES: Final[dict[str, State]] = {
     "bad-contract": State(_bad_contract, "Failed", "Degraded"),
     "no-mirror": State(_no_mirror, "Failed", "Degraded"),
     "route-rejected": State(_route_rejected, "Failed", "Degraded"),
+    "not-kept": State(_not_kept, "Failed", "Degraded"),
     "name-conflict": State(_name_conflict, "Failed", "Degraded"),
     "pods-gone": State(_pods_gone, "Failed", "Degraded"),
 }

@@ -1,24 +1,21 @@
 """The states that others look at are all there are: every reason, every condition and every event is in one."""
 
 from modelrelease.api.reasons import Reason
-from tests.docs.words import NEVER_IN_A_CLUSTER, announced, reasons_in
+from tests.docs.words import announced, reasons_in
 from tests.gitops.states import STATES, recorded
-
-ELSEWHERE = {"NotApplied"}
-"""An answer of the API server's, not a state: tests/adapters and tests/reconcile."""
 
 
 def test_every_reason_is_in_a_state() -> None:
-    """A reason that is added is looked at by kstatus and by Argo CD, or has to say here why it cannot be."""
+    """A reason that is added is looked at by kstatus and by Argo CD."""
     told = {reason for name in STATES for reason in reasons_in(recorded(name).body.get("status"))}
     warned = {said.reason for name in STATES for said in recorded(name).said}
-    assert NEVER_IN_A_CLUSTER == {reason for reason in Reason if reason not in told | warned}
+    assert {reason for reason in Reason if reason not in told | warned} == set()
 
 
 def test_every_event_is_said_on_the_way_to_a_state() -> None:
     """What can be announced, is."""
     said = {said.reason for name in STATES for said in recorded(name).said}
-    assert announced() - said == ELSEWHERE
+    assert announced() - said == set()
 
 
 def test_ready_and_the_two_that_are_seldom() -> None:

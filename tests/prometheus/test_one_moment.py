@@ -19,8 +19,9 @@ import pytest
 from e2e.cluster import binaries
 from e2e.cluster.prometheus import PrometheusServer
 from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSettings
+from modelrelease.api.status import StageRecord
 from modelrelease.core.counts import MetricsUnavailable
-from modelrelease.core.queries import StageWindow
+from modelrelease.core.queries import StageWindow, evidence_window
 from tests.builders import a_release
 from tests.prometheus.pods import Pod, pods
 
@@ -108,3 +109,23 @@ def test_a_scrape_that_ends_between_two_questions():
         counts = evidence[-1].counts["block-rate", ""]
         assert (400, 2000) == (counts.events[0, 1], counts.of[0, 1])
         assert len(counters) == 4, "both counters were read twice"
+
+
+def test_what_was_counted_since_the_last_scrape_before_a_stage_is_no_evidence_of_it():
+    """Those requests were shared as an earlier stage asked: all of them copies, say, where users come now."""
+    with pods("new") as (pod,), PrometheusServer(binaries.ensure("prometheus"), scrape_interval=SCRAPE) as prometheus:
+        prometheus.set_targets([pod.target])
+        count(pod)
+        until(lambda: scraped(prometheus) == 1000)
+        count(pod)  # of the stage before, and not scraped when that ends
+        began = datetime.now(UTC)
+        stage = StageRecord(name="canary", kind="canary", start_time=began.replace(microsecond=0))
+        time.sleep(2.5 * SCRAPE)
+        count(pod)
+        until(lambda: scraped(prometheus) == 3000)
+        window = evidence_window(stage, datetime.now(UTC), timedelta(seconds=SCRAPE))
+        reader = PrometheusReader(PrometheusSettings(prometheus.url, scrape_interval=timedelta(seconds=SCRAPE)))
+        evidence = asyncio.run(reader.read(a_release(contract=CONTRACT), [window], None, "new"))
+        reader.close()
+    assert not isinstance(evidence, MetricsUnavailable), evidence
+    assert evidence[-1].counts["block-rate", ""].of[0, 1] == 1000

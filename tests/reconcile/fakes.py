@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modelrelease.adapters.errors import Conflict, Unreachable
+from modelrelease.adapters.errors import Conflict, Refused, Unreachable
 from modelrelease.adapters.kube import Children
 from modelrelease.api.base import REVISION_LABEL
 from modelrelease.api.revision import Revision
@@ -48,6 +48,7 @@ class FakeKube:
     gateway_class: Object | None = None
     crash_at: int | None = None
     down: set[str] = field(default_factory=set)
+    says_no: dict[str, str] = field(default_factory=dict)  # by the first word of a write, in the API server's words
     version: int = 1
 
     def _write(self, what: str, effect: Any) -> Any:
@@ -55,6 +56,8 @@ class FakeKube:
         self.writes.append(what)
         if what in self.down:
             raise Unreachable(f"{what} failed")
+        if why := self.says_no.get(what.partition(" ")[0]):
+            raise Refused(why)
         result = effect()
         if self.crash_at == index:
             raise Crash

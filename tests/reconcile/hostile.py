@@ -21,6 +21,7 @@ from modelrelease.adapters.kube import Children
 from modelrelease.core.announce import Announcement
 from modelrelease.core.counts import Evidence, MetricsUnavailable, SliceCounts, StageCounts
 from modelrelease.core.decide import Decision
+from modelrelease.core.elapsed import Jump
 from modelrelease.core.observation import Workload
 from modelrelease.core.queries import StageWindow
 from tests.reconcile.fakes import Crash, FakeKube, Object
@@ -70,6 +71,7 @@ class Tick:
     Attributes:
         now: What the clock said, to the microsecond.
         lived: How much time has really passed since the beginning of everything.
+        jumps: Those of the clock that the operator has noticed.
         body: The release as it was read; None when it was not.
         asked: The decisions as they were read.
         children: Its objects as they were read.
@@ -87,6 +89,7 @@ class Tick:
 
     now: datetime
     lived: timedelta = timedelta(0)
+    jumps: tuple[Jump, ...] = ()
     body: Object | None = None
     asked: tuple[Object, ...] = ()
     children: Children | None = None

@@ -161,7 +161,7 @@ class Releases(RuleBasedStateMachine):
 
     def reconcile(self) -> Tick:
         """Reconcile once, whatever goes wrong, and check what was promised."""
-        tick = self.kube.tick = Tick(self.now, self.lived)
+        tick = self.kube.tick = Tick(self.now, self.lived, self.jumps)
         self.whole = False
         try:
             tick.again = self.loop.run_until_complete(reconcile("fraud", "radar", self.world, self.now, self.jumps))

@@ -11,6 +11,7 @@ What the operator promises of every single reconcile, whatever fails in it; judg
     somebody answers      nobody is given users without a pod that answers, and nobody who has users is taken away;
                           the stable revision, to which users return from a candidate, is the exception: it is entitled
                           whatever its pods do, the candidate is not any more
+    a pause blames nobody what was missing before a suspension or an invalid spec is not missing ever since
     nothing is untold     an event that could not be written, or that nobody lived to write, is written by the next one
     no silent end         conditions agree with each other and with what was seen, and nothing waits without saying so
 """
@@ -43,6 +44,7 @@ from tests.reconcile.hostile import Tick
 from tests.reconcile.memory import parsed, status_of
 
 MOST_BYTES: Final = 1_000_000
+LATE: Final = {Reason.METRICS_UNAVAILABLE, Reason.PROGRESS_DEADLINE_EXCEEDED, Reason.CANDIDATE_UNAVAILABLE}
 READS: Final = {"release", "contract", "decisions", "children", "gateway", "class"}
 
 
@@ -109,7 +111,7 @@ def _trial(status: ReleaseStatus) -> CandidateStatus | None:
 
 def _shares(status: ReleaseStatus) -> dict[str, int]:
     """Return the share of users by revision, in percent, as status says."""
-    return {part.revision: part.weight for part in (status.stable, status.candidate) if part and part.weight}
+    return {part.revision: part.weight for part in status.users}
 
 
 def _routed(route: Object | None) -> dict[str, int]:
@@ -220,6 +222,8 @@ def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after
     overruled = Reason.BREACH_HELD if breach else Reason.DEADLINE_EXCEEDED
     late = told.tick.now.replace(microsecond=0) - left.start_time > planned.deadline_time
     advances = release.spec.on_inconclusive is OnInconclusive.ADVANCE and late and not breach
+    broken = {it.clause for it in verdict.clauses if (it.outcome, it.on_breach) == (Outcome.BREACH, OnBreach.HOLD)}
+    assert broken <= {name for it in approvals for name in it.overruled or ()}, "nobody saw that one broken"
     assert advances or any(it.despite == overruled for it in approvals), "an approval skips no more than it names"
 
 
@@ -228,7 +232,7 @@ def _given(release: Release, before: ReleaseStatus, after: ReleaseStatus) -> lis
     records = [*before.decisions, *after.decisions]
     here = (before.candidate.revision, before.stage)
     about = [it for it in records if (it.revision, it.stage) == here]
-    return [it for it in about if it.time >= before.stage_start_time or it.ahead == release.contract.digest]
+    return [it for it in about if it.void_since is None and it.ahead in (None, release.contract.digest)]
 
 
 def _needs_approval(release: Release, stage: Stage) -> bool:
@@ -272,6 +276,10 @@ def people_are_heard(told: Told) -> None:
                 assert record.stage == spec["stage"]
                 assert record.stage not in begun if record.ahead else record.stage == before.stage
                 assert not (record.ahead and record.despite), "nobody overrules what nobody can have seen"
+        old, new = (it.candidate.current_stage if it.candidate else None for it in (before, after))
+        if old and new and old.name == new.name and old.contract != new.contract:
+            left = [it for it in after.decisions if (it.decision, it.stage) == (Verb.APPROVE, new.name)]
+            assert all(it.void_since or it.ahead for it in left), "nobody has approved what is judged anew"
     known = {it.uid for it in _records(told.after)}
     for effect in told.tick.effects:
         if effect.what.startswith("outcome"):
@@ -319,7 +327,7 @@ def the_route_follows_the_status(told: Told) -> None:
 def nothing_that_is_needed_goes(told: Told) -> None:
     """A revision keeps its objects while the route names it or status gives it a part; nobody else's are touched."""
     after = told.after
-    parts = {part.revision for part in (after.stable, _trial(after)) if part}
+    parts = {part.revision for part in (after.stable, after.serving, _trial(after)) if part}
     for effect in told.tick.effects:
         if effect.what.startswith("delete"):
             revision = effect.what.rpartition("-")[2]
@@ -333,10 +341,28 @@ def users_do_not_stay_where_nobody_answers(told: Told) -> None:
     trial, now = _trial(before), told.tick.now.replace(microsecond=0)
     if release is None or release.spec.suspend or not told.recorded or before.stable is None or trial is None:
         return
-    missing = now - trial.unavailable_since if trial.unavailable_since else timedelta(0)
-    gone = trial.weight and not _answering(told.tick, trial) and missing > NO_PODS_GRACE
-    if gone and _answering(told.tick, before.stable):
+    silent = bool(trial.weight and not _answering(told.tick, trial) and _answering(told.tick, before.stable))
+    if silent and trial.silent_since and now - trial.silent_since > NO_PODS_GRACE:
         assert _shares(told.after) == {before.stable.revision: 100}
+    kept = _trial(told.after)
+    if kept and kept.stages:  # else it has ended, or starts over
+        assert (kept.silent_since is not None) is silent, "it counts from the moment when nobody answers, and no other"
+
+
+def a_pause_makes_nobody_late(told: Told) -> None:
+    """What was missing before a suspension or an invalid spec is not known to have been missing all the time."""
+    trial = _trial(told.before)
+    for before, after in told.written if trial and trial.current_stage and trial.current_stage.paused_since else []:
+        assert {it.reason for it in after.rejected if it not in before.rejected}.isdisjoint(LATE)
+    if not told.recorded or trial is None or (told.release and not told.release.spec.suspend):
+        return
+    kept = _trial(told.after)
+    if kept is not None:
+        missing = (told.after.metrics_missing_since, kept.unavailable_since, kept.silent_since)
+        assert (missing, kept.current_stage is None or kept.current_stage.paused_since is not None) == (
+            (None,) * 3,
+            True,
+        )
 
 
 def the_stable_revision_is_only_followed(told: Told) -> None:
@@ -366,7 +392,7 @@ def conditions_agree(told: Told) -> None:
         if of["Ready"].status == "True":
             assert told.release.desired.name == status.stable.revision
             assert _shares(status) == {status.stable.revision: 100}
-        parts = [part for part in (status.stable, status.candidate) if part and part.weight]
+        parts = status.users
         served = bool(parts) and all(_answering(told.tick, part) for part in parts)
         assert (of["Available"].status == "True") is served
         if "TrafficInSync" in of and of["TrafficInSync"].status == "True":
@@ -390,7 +416,7 @@ def nothing_is_left_untold(told: Told) -> None:
     if tick.died or tick.error or "event" in tick.failed:
         return
     now = tick.now.replace(microsecond=0)
-    assert tick.told.issuperset([*to_tell(told.before, now), *to_tell(told.after, now)])
+    assert tick.told.issuperset([*to_tell(told.before, now, tick.jumps), *to_tell(told.after, now, tick.jumps)])
 
 
 def the_status_can_be_stored(told: Told) -> None:
@@ -413,6 +439,7 @@ PROMISES: Final[tuple[Callable[[Told], None], ...]] = (
     the_route_follows_the_status,
     nothing_that_is_needed_goes,
     users_do_not_stay_where_nobody_answers,
+    a_pause_makes_nobody_late,
     the_stable_revision_is_only_followed,
     conditions_agree,
     nothing_ends_in_silence,

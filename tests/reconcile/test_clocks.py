@@ -1,15 +1,18 @@
 """Rollouts under a clock that jumps: no stage gets shorter, nobody is blamed, and a breach is heard at any time."""
 
+import copy
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from modelrelease.adapters.errors import Unreachable
 from modelrelease.core.elapsed import Jump
 from modelrelease.reconcile import reconcile
-from tests.builders import NO_METRICS, revision_of
+from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeMetrics, Lab
-from tests.reconcile.test_reconcile import ONE, a_lab, release
+from tests.reconcile.test_reconcile import ONE, a_lab, reasons, release
 
 MINUTE = timedelta(minutes=1)
 JUMPS = [timedelta(hours=2), timedelta(hours=-2), timedelta(days=400)]
@@ -144,6 +147,24 @@ async def test_a_jump_passes_no_deadline(trouble):
     assert await look(lab, jump) == "RolledBack"
 
 
+@pytest.mark.parametrize("verb", ["Approve", "Promote"])
+async def test_people_are_heard_on_a_clock_that_was_set_back(verb):
+    """What they decide has a time before the stage's beginning; it is about the stage all the same."""
+    stages = copy.deepcopy(a_body()["spec"]["stages"])
+    stages[1]["approval"] = "Required"
+    lab = await a_lab(stages=stages)
+    release(lab, "2")
+    await entered(lab, "canary-10")
+    await look(lab)
+    jump = await set_clock(lab, timedelta(hours=-1))
+    first, second = (lab.kube.decide(verb, "2", "canary-10" if verb == "Approve" else None) for _ in range(2))
+    await look(lab, jump)
+    assert [lab.kube.outcome(name) for name in (first, second)] == ["Applied", "Stale"]
+    lab.now += timedelta(hours=1, minutes=11)
+    await look(lab, jump)
+    assert lab.kube.status["stage"] == ("canary-50" if verb == "Approve" else "full")
+
+
 async def test_a_breach_is_heard_after_a_jump():
     """Time is one thing, harm is another."""
     lab = await a_lab()
@@ -154,3 +175,21 @@ async def test_a_breach_is_heard_after_a_jump():
     jump = await set_clock(lab, timedelta(hours=2))
     assert await look(lab, jump) == "RolledBack"
     assert lab.kube.weights == {ONE: 100}
+
+
+@pytest.mark.parametrize("by", JUMPS, ids=str)
+async def test_a_jump_does_not_make_news_old(by):
+    """What could not be told at once is told after the clock was set, or the machine has slept."""
+    lab = await a_lab()
+    release(lab, "2")
+    await entered(lab, "canary-10")
+    lab.kube.decide("Rollback", "2")
+    lab.kube.down = {"event RolledBack"}
+    with suppress(Unreachable):
+        await look(lab)
+    assert lab.kube.status["stage"] == "RolledBack"
+    lab.kube.down = set()
+    jump = await set_clock(lab, by)
+    lab.now += MINUTE
+    await look(lab, jump)
+    assert {"RolledBack", "RevisionRejected"} <= set(reasons(lab))

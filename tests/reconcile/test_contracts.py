@@ -57,6 +57,35 @@ async def test_an_absent_contract_stalls_and_moves_nothing():
     assert "ContractChanged" not in reasons(lab)
 
 
+async def test_a_decision_waits_for_a_contract_that_is_away_for_a_moment():
+    """A tool deletes it and makes it anew; what a person has decided in between is taken up after that."""
+    approving = [{**stage, "approval": "Required"} if stage["name"] == "canary-10" else stage for stage in STAGES]
+    lab = await a_lab()
+    release(lab, "2", stages=approving)
+    await lab.run(until="canary-10")
+    contract = lab.kube.contracts.pop("promise")
+    approve = lab.kube.decide("Approve", "2", "canary-10")
+    await lab.tick()
+    assert condition(lab, "Stalled")["reason"] == "ContractNotFound"
+    assert lab.kube.outcome(approve) is None
+    lab.kube.contracts["promise"] = contract
+    await lab.tick()
+    assert lab.kube.outcome(approve) == "Applied"
+    await lab.run(until="canary-50")
+
+
+async def test_a_rollback_does_not_wait_for_a_contract():
+    """Users come back without one."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.kube.contracts.clear()
+    rollback = lab.kube.decide("Rollback", "2")
+    await lab.tick()
+    assert lab.kube.outcome(rollback) == "Applied"
+    assert lab.kube.weights == {ONE: 100}
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [

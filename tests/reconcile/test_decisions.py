@@ -1,10 +1,12 @@
 """People in the loop: approvals, rollbacks, retries and promotions, through the real reconcile and the real judge."""
 
 import copy
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
+from modelrelease.adapters.errors import Refused, Unreachable
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile import test_reconcile
 from tests.reconcile.fakes import FakeKube, Lab
@@ -309,6 +311,38 @@ async def test_a_held_breach_waits_for_a_person():
     await lab.run(until="RolledBack")
 
 
+async def test_an_approval_overrules_the_breach_that_it_saw_and_no_later_one():
+    """Another clause that breaks during the bake holds anew, is announced, and can be approved in its turn."""
+    clauses = [{**clause, "onBreach": "Hold"} for clause in a_body()["spec"]["contract"]["clauses"]]
+    lab = await a_lab(contract={**a_body()["spec"]["contract"], "clauses": clauses})
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.metrics.rates["2"] = 0.22
+    await waiting(lab, "canary-10")
+    lab.kube.decide("Approve", "2", "canary-10")
+    lab.kube.edit(stages=[{**stage, "bake": "1h", "deadline": "2h"} for stage in STAGES])
+    await lab.tick()
+    assert lab.kube.status["decisions"][0]["overruled"] == ["steady"]
+    baking = condition(lab, "Ready")
+    assert baking["reason"] == "Baking"
+    assert "ana approved it in spite of BreachHeld of steady; it bakes until" in baking["message"]
+    assert condition(lab, "AwaitingApproval") is None
+    lab.metrics.error_rate = 0.5
+    await lab.tick()
+    held = condition(lab, "AwaitingApproval")
+    assert held["reason"] == "BreachHeld"
+    assert "clause errors is broken" in held["message"]
+    assert "steady" not in held["message"], "that one is decided"
+    assert reasons(lab).count("ContractBreached") == 2
+    for _ in range(200):
+        await lab.tick()
+    assert lab.kube.status["stage"] == "canary-10"
+    name = lab.kube.decide("Approve", "2", "canary-10")
+    await lab.run(until="canary-50")
+    assert lab.kube.outcome(name) == "Applied"
+    assert lab.kube.status["decisions"][1]["overruled"] == ["steady", "errors"]
+
+
 async def test_an_approval_from_before_a_breach_does_not_overrule_it():
     """Nobody approves what could not be seen."""
     lab = await a_lab(contract=HOLDING, approval={"mode": "Manual"})
@@ -405,9 +439,29 @@ async def test_an_edit_of_the_contract_voids_an_approval():
     lab.kube.decide("Approve", "2", "shadow")
     await lab.tick()
     loose = [{"name": "errors", "metric": "error-rate", "atMost": "1%"}]
+    now = lab.now
     lab.kube.edit(contract={**a_body()["spec"]["contract"], "clauses": loose})
     await lab.tick()
     await waiting(lab, "shadow")
+    assert lab.kube.status["decisions"][0]["voidSince"] == f"{now:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def test_an_edit_of_the_contract_in_the_same_second_voids_an_approval():
+    """Not even the contract of before, written back, makes it count again: its evidence has begun anew."""
+    lab = await a_lab(approval={"mode": "Manual"})
+    release(lab, "2")
+    await lab.run(until="shadow")
+    contract = copy.deepcopy(lab.kube.body["spec"]["contract"])
+    moment = lab.now
+    name = lab.kube.decide("Approve", "2", "shadow")
+    for clauses in (None, [{"name": "errors", "metric": "error-rate", "atMost": "1%"}], contract["clauses"]):
+        lab.now = moment
+        lab.kube.edit(contract={**contract, "clauses": clauses or contract["clauses"]})
+        await lab.tick()
+    assert lab.kube.outcome(name) == "Applied"
+    await waiting(lab, "shadow")
+    lab.kube.decide("Approve", "2", "shadow")
+    await lab.run(until="canary-10")
 
 
 async def test_a_decision_about_no_release_is_stale():
@@ -467,6 +521,44 @@ async def test_a_gate_is_not_passed_while_nothing_can_be_kept():
     lab.kube.down = set()
     await lab.run()
     assert set(lab.kube.status["history"][-1]["evidence"]) <= lab.kube.dossiers.keys()
+
+
+async def test_people_are_told_that_nothing_can_be_kept():
+    """The gate is looked at and shown as ever, what people decide is answered, and it goes on once there is room."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.kube.says_no["keep"] = "configmaps is forbidden: exceeded quota"
+    promote = lab.kube.decide("Promote", "2")
+    for _ in range(5):
+        with suppress(Refused):
+            await lab.tick()
+        lab.now += timedelta(minutes=2)
+    assert lab.kube.status["stage"] == "canary-10"
+    why = "stage canary-10 is not left: its evidence cannot be kept: " + lab.kube.says_no["keep"]
+    for kind, state in (("Ready", "False"), ("Stalled", "True")):
+        told = condition(lab, kind)
+        assert (told["status"], told["reason"], told["message"]) == (state, "EvidenceNotKept", why)
+    assert condition(lab, "Reconciling") is None
+    assert lab.kube.status["gate"]["evaluatedAt"] > lab.kube.status["stageStartTime"]
+    assert lab.kube.outcome(promote) == "Applied"
+    assert {"EvidenceNotKept", "NotApplied", "PromotionRequested"} <= set(reasons(lab))
+    lab.kube.says_no.clear()
+    await lab.run(until="full")
+    assert condition(lab, "Stalled") is None
+
+
+async def test_a_write_that_fails_once_is_no_reason_to_call_somebody():
+    """Whether a ConfigMap was written is asked again soon; that is not stalled."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="shadow")
+    lab.kube.down = {f"keep radar-{revision_of('2').name}-shadow"}
+    for _ in range(10):
+        with suppress(Unreachable):
+            await lab.tick()
+    assert condition(lab, "Reconciling")["reason"] == "EvidenceNotKept"
+    assert condition(lab, "Stalled") is None
 
 
 async def _journey(kube: FakeKube) -> Lab:

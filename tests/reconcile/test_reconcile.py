@@ -1,12 +1,15 @@
 """The life of a rollout, through the real reconcile and the real judge: what users get at every moment."""
 
+import copy
 import itertools
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from modelrelease.adapters.errors import Unreachable
+from modelrelease.adapters.errors import UnknownKind, Unreachable
+from modelrelease.reconcile import reconcile
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, Lab
 
@@ -139,6 +142,17 @@ async def test_an_edit_in_mid_rollout_replaces_the_candidate():
     assert {name for kind, name in lab.kube.objects if kind == "Deployment"} == {THREE}
 
 
+async def test_two_edits_within_a_second_are_two_rollouts():
+    """Status holds whole seconds; both rollouts are told, and the end of the first one."""
+    lab = await a_lab()
+    release(lab, "2")
+    await reconcile("fraud", "radar", lab.world, lab.now)
+    release(lab, "3")
+    await reconcile("fraud", "radar", lab.world, lab.now + timedelta(milliseconds=400))
+    assert reasons(lab) == ["RolloutStarted", "RolloutCancelled", "RolloutStarted"]
+    assert lab.kube.status["candidate"]["version"] == "3"
+
+
 async def test_a_revert_to_stable_cancels_without_blame():
     """git revert: users are on stable, nothing is rejected, the release is Ready."""
     lab = await a_lab()
@@ -258,6 +272,61 @@ async def test_nobody_is_left_with_a_candidate_without_pods():
     assert lab.kube.weights == {ONE: 100}
 
 
+class FewPods(FakeKube):
+    """A cluster that keeps a revision from having more than so many pods."""
+
+    most: dict[str, int]
+
+    def _workload(self, revision, deployment):
+        it = super()._workload(revision, deployment)
+        return replace(it, **dict.fromkeys(("available", "serving"), min(it.serving, self.most.get(revision, 99))))
+
+
+async def a_lab_of_few_pods() -> Lab:
+    """Return a cluster on which version 2 has half of the users."""
+    lab = await a_lab()
+    kube = FewPods(body=lab.kube.body, objects=lab.kube.objects)
+    kube.most = {}
+    lab = Lab(kube, now=lab.now)
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    return lab
+
+
+async def test_a_missing_pod_takes_no_grace_from_the_others():
+    """One of three pods was missing for a while, and users were answered; the 15 s begin when the last one goes."""
+    lab = await a_lab_of_few_pods()
+    two = revision_of("2").name
+    lab.kube.most[two] = 2
+    for _ in range(6):
+        await lab.tick()
+    lab.kube.most[two] = 0
+    await lab.tick()
+    assert lab.kube.status["stage"] == "canary-50", "nobody is rolled back for one look"
+    lab.kube.most[two] = 2
+    await lab.tick()
+    assert "silentSince" not in lab.kube.status["candidate"]
+    lab.kube.most[two] = 0
+    gone = lab.now
+    await lab.run(until="RolledBack")
+    assert lab.kube.status["rejected"][-1]["reason"] == "CandidateUnavailable"
+    assert timedelta(seconds=15) < lab.now - gone < timedelta(seconds=30)
+
+
+async def test_who_is_back_first_is_no_verdict_on_the_other():
+    """A failed node takes the pods of both; the stable revision's are back a moment before the candidate's."""
+    lab = await a_lab_of_few_pods()
+    one, two = revision_of("1").name, revision_of("2").name
+    lab.kube.most = {one: 0, two: 0}
+    for _ in range(24):
+        await lab.tick()
+    del lab.kube.most[one]
+    await lab.tick()
+    assert lab.kube.status["stage"] == "canary-50"
+    del lab.kube.most[two]
+    await lab.run(until="full")
+
+
 async def test_a_restart_of_the_pods_is_no_loss_of_them():
     """kubectl rollout restart: old pods answer until new ones do, so nobody has to be taken off the candidate."""
     lab = await a_lab()
@@ -270,6 +339,41 @@ async def test_a_restart_of_the_pods_is_no_loss_of_them():
     assert condition(lab, "Available")["status"] == "True"
     lab.kube.restarting.clear()
     await lab.run(until="full")
+
+
+class Starting(FakeKube):
+    """An API server that has not loaded the Gateway API yet."""
+
+    def _children(self, name, uid):
+        unknown = UnknownKind("the API server does not know HTTPRoutes")
+        return replace(super()._children(name, uid), route=None, unknown_route=unknown)
+
+
+async def test_a_route_that_cannot_be_asked_for_is_not_absent():
+    """An API server that is starting says nothing of the route that users are sent by: nothing is concluded from it."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    before = copy.deepcopy(lab.kube.body)
+    lab.kube.__class__ = Starting
+    with pytest.raises(UnknownKind):
+        await lab.tick()
+    assert lab.kube.body == before
+    lab.kube.edit(server={"port": "http"})
+    lab.kube.decide("Rollback", "2")
+    with pytest.raises(UnknownKind):
+        await lab.tick()
+    assert lab.kube.status["stage"] == "canary-10", "a rollback without a route would tell people what is not so"
+    lab.kube.__class__ = FakeKube
+    await lab.tick()
+    assert lab.kube.weights == {ONE: 100}
+
+
+async def test_where_nobody_is_served_yet_there_is_no_route():
+    """Without the Gateway API a first release says what it lacks."""
+    lab = Lab(Starting(body=a_body("1"), gateway=None))
+    await lab.run(ticks=3)
+    assert condition(lab, "Stalled")["reason"] == "GatewayNotFound"
 
 
 async def test_a_failing_object_does_not_keep_the_route_from_being_written():
@@ -306,6 +410,18 @@ async def test_a_contract_without_absolute_clauses_completes_after_its_bake():
     release(lab, "2")
     await lab.run(until="Completed")
     assert lab.kube.weights == {TWO: 100}
+
+
+@pytest.mark.parametrize("kinds", [["shadow", "canary"], ["canary", "full"]], ids=" ".join)
+async def test_a_stage_in_which_nothing_is_judged_passes_by_its_bake(kinds):
+    """However much longer one waited, nobody would know more: no deadline, and least of all a rollback."""
+    contract = a_body()["spec"]["contract"]
+    contract["clauses"] = [{**contract["clauses"][0], "stages": kinds}]
+    lab = await a_lab(contract=contract, analysis={"interval": "1m", "onInconclusive": "Rollback"})
+    release(lab, "2")
+    await lab.run(until="Completed")
+    assert lab.kube.weights == {TWO: 100}
+    assert not {"GateInconclusive", "RolledBack"} & set(reasons(lab))
 
 
 async def test_evidence_is_read_stage_by_stage():
@@ -407,7 +523,20 @@ async def test_dying_after_any_write_changes_nothing(kind: str):
         assert _reasons(lab) == _reasons(calm), calm.kube.writes[index]
 
 
-async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_the_stage():
+def _forget_conditions(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one look, what a release needs to be carried out is gone."""
+    del monkeypatch
+    lab.kube.edit(contract={})
+
+
+def _lose_the_route(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one look, the API server does not know of routes."""
+    children = lab.kube._children
+    monkeypatch.setattr(lab.kube, "_children", lambda *asked: replace(children(*asked), route=None))
+
+
+@pytest.mark.parametrize("meanwhile", [None, _forget_conditions, _lose_the_route])
+async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_the_stage(meanwhile, monkeypatch):
     """
     The operator died after it had recorded the canary: until the next one wrote the route, the candidate got copies.
 
@@ -421,6 +550,13 @@ async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_
         with suppress(Unreachable):
             await lab.tick()
     assert lab.kube.weights == {ONE: 100}
+    if meanwhile:
+        spec = copy.deepcopy(lab.kube.body["spec"])
+        with monkeypatch.context() as patch, suppress(Unreachable):
+            meanwhile(lab, patch)
+            await lab.tick()
+        assert condition(lab, "TrafficInSync") is None, "who has looked has not seen the route"
+        lab.kube.edit(**spec)
     lab.now += timedelta(minutes=20)
     lab.kube.down = set()
     await lab.run(ticks=3)
@@ -431,9 +567,9 @@ async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_
     started = datetime.fromisoformat(record["startTime"])
     assert abs(started - began) < timedelta(minutes=2)
     assert datetime.fromisoformat(record["endTime"]) - started >= timedelta(minutes=10)
-    assert {start for windows in lab.metrics.asked[-5:] for name, start, _ in windows if name == "canary-10"} == {
-        started
-    }
+    a_scrape_later = started + lab.scrape_interval + timedelta(seconds=1)
+    asked = [start for windows in lab.metrics.asked[-5:] for name, start, _ in windows if name == "canary-10"]
+    assert set(asked) == {a_scrape_later}
 
 
 def _reasons(lab: Lab) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ import modelrelease.reconcile
 from modelrelease.adapters.errors import Overtaken, Refused, Unreachable
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, FakeMetrics, Lab
-from tests.reconcile.test_reconcile import ONE, TWO, a_lab, condition, reasons, release
+from tests.reconcile.test_reconcile import ONE, THREE, TWO, a_lab, condition, reasons, release
 
 pytestmark = pytest.mark.slow
 
@@ -132,6 +133,71 @@ async def test_a_successor_of_a_first_release_that_failed_is_not_said_to_have_a_
     assert not [message for _, message in lab.kube.events if "is on the stable revision" in message]
 
 
+async def test_a_successor_of_a_first_release_that_broke_its_contract_leaves_users_where_they_are():
+    """They are answered by it until the next one can: it is looked after, and said to serve, but never returned to."""
+    lab = Lab(FakeKube(body=a_body("1", analysis={"interval": "1m"})))
+    lab.metrics.error_rate = 0.5
+    await lab.run(until="full")
+    await lab.run(ticks=5)
+    lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    await lab.run(ticks=4)
+    assert lab.kube.status["stage"] == "Pending"
+    assert condition(lab, "Available")["message"] == "users are served by version 1 (100 %)"
+    assert condition(lab, "TrafficInSync")["status"] == "True"
+    assert "users stay on version 1 until the next one can serve" in dict(lab.kube.events)["RolloutCancelled"]
+
+    del lab.kube.objects["Deployment", ONE]
+    lab.kube.objects["HTTPRoute", "radar"]["spec"]["rules"][0]["backendRefs"] = []
+    await lab.run(ticks=2)
+    assert ("Deployment", ONE) in lab.kube.objects
+    assert lab.kube.weights == {ONE: 100}
+
+    release(lab, "3")
+    lab.metrics.error_rate = 0.0
+    await lab.tick()
+    assert lab.kube.status["serving"]["version"] == "1", "the one in between has served nobody"
+    await lab.run(until="full")
+    assert lab.kube.weights == {THREE: 100}
+    assert "serving" not in lab.kube.status
+    await lab.run(until="Completed")
+    await lab.run()
+    assert {name for kind, name in lab.kube.objects if kind == "Deployment"} == {THREE}
+
+
+async def test_a_first_release_whose_plan_is_edited_goes_on_serving():
+    """Its rollout starts over; users stay, though none of its pods may be available now."""
+    lab = Lab(FakeKube(body=a_body("1")))
+    await lab.run(until="full")
+    await lab.tick()
+    lab.kube.edit(stages=[{"name": "watch", "full": {}, "bake": "1h"}])
+    lab.kube.broken.add(revision_of("1").name)
+    await lab.run(ticks=3)
+    assert lab.kube.status["stage"] == "Pending"
+    assert lab.kube.weights == {ONE: 100}
+    assert condition(lab, "TrafficInSync")["status"] == "True"
+    assert condition(lab, "Available")["message"] == "no pod of version 1 is available"
+    lab.kube.broken.clear()
+    await lab.run(until="watch")
+    assert lab.kube.weights == {ONE: 100}
+
+
+async def test_a_first_release_that_is_wanted_again_goes_on_serving():
+    """Its successor is given up before it was ready: users never left."""
+    lab = Lab(FakeKube(body=a_body("1", analysis={"interval": "1m"})))
+    lab.metrics.error_rate = 0.5
+    await lab.run(until="full")
+    await lab.run(ticks=5)
+    lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    await lab.run(ticks=3)
+    release(lab, "1")
+    lab.kube.writes.clear()
+    await lab.run(until="full")
+    assert lab.kube.weights == {ONE: 100}
+    assert not [write for write in lab.kube.writes if write.startswith(("route", f"Deployment {ONE}"))]
+
+
 @pytest.mark.parametrize("stage", ["Pending", "canary-50"])
 async def test_what_was_missing_while_suspended_is_not_held_against_the_candidate(stage: str):
     """Suspended because the cluster is out of nodes, resumed before the last pod is back: no model is at fault."""
@@ -150,6 +216,71 @@ async def test_what_was_missing_while_suspended_is_not_held_against_the_candidat
     await lab.tick()
     assert lab.kube.status["stage"] == stage
     await lab.run(until="RolledBack")
+
+
+async def stop(lab: Lab, how: str) -> None:
+    """Suspend the release, or make its spec invalid, for some forty minutes."""
+    spec = copy.deepcopy(lab.kube.body["spec"])
+    lab.kube.edit(**({"suspend": True} if how == "suspended" else {"server": {"port": "http", "template": {}}}))
+    await lab.tick()
+    lab.now += timedelta(minutes=40)
+    await lab.tick()
+    lab.kube.edit(**{**spec, "suspend": False})
+
+
+@pytest.mark.parametrize("how", ["suspended", "invalid"])
+@pytest.mark.parametrize("what", ["pods", "metrics"])
+async def test_what_was_missing_before_a_stop_and_after_it_was_not_missing_all_the_time(what: str, how: str):
+    """One look without it before, one after, and nobody looked in between: no deadline is over."""
+    lab = await a_lab(analysis={"interval": "1m", "onNoMetrics": "Rollback"})
+    release(lab, "2")
+    await lab.run(until="canary-10")
+
+    def missing(outage) -> None:
+        lab.metrics.outage = NO_METRICS if what == "metrics" and outage else None
+        lab.kube.broken = {revision_of("2").name} if what == "pods" and outage else set()
+
+    missing(outage=True)
+    await lab.tick()
+    missing(outage=False)
+    await stop(lab, how)
+    missing(outage=True)
+    await lab.tick()
+    assert lab.kube.status["stage"] == "canary-10"
+    await lab.run(until="RolledBack")
+
+
+async def test_a_prometheus_that_is_moved_while_the_release_is_suspended_is_not_late():
+    """It is down all the time, and for a moment after; the metrics deadline begins with the resume."""
+    lab = await a_lab(analysis={"interval": "1m", "onNoMetrics": "Rollback", "metricsDeadline": "30m"})
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.metrics.outage = NO_METRICS
+    await stop(lab, "suspended")
+    assert condition(lab, "MetricsAvailable")["status"] == "False"
+    resumed = lab.now
+    await lab.run(until="RolledBack")
+    assert timedelta(minutes=30) < lab.now - resumed < timedelta(minutes=35)
+
+
+@pytest.mark.parametrize("how", ["suspended", "invalid"])
+async def test_a_stop_is_no_time_of_a_stages_deadline(how: str):
+    """A stage of an hour has it, whatever it was stopped for meanwhile: three times, and late in it."""
+    lab = await a_lab(analysis={"interval": "1m", "onInconclusive": "Rollback"})
+    lab.metrics.per_second = 0.001
+    release(lab, "2")
+    await lab.run(until="shadow")
+    await lab.tick()
+    begun = lab.now
+    for _ in range(3):
+        lab.now += timedelta(minutes=15)
+        await stop(lab, how)
+        await lab.tick()
+        assert lab.kube.status["stage"] == "shadow"
+    await lab.run(until="RolledBack")
+    assert lab.kube.status["rejected"][-1]["reason"] == "DeadlineExceeded"
+    stopped = 3 * timedelta(minutes=42)  # with the two looks
+    assert timedelta(hours=1) < lab.now - begun - stopped < timedelta(hours=1, minutes=5)
 
 
 async def test_an_invalid_spec_does_not_keep_old_claims():
@@ -254,11 +385,11 @@ async def test_what_somebody_else_has_made_his_own_is_not_deleted():
 
 
 async def test_a_route_that_is_left_over_is_not_called_in_sync():
-    """A first release was given up before it was the release: status gives users to nobody, whatever the route says."""
+    """The release was restored from a backup without its status: it gives users to nobody, whatever the route says."""
     lab = Lab(FakeKube(body=a_body("1")))
     await lab.run(until="full")
     await lab.tick()
-    lab.kube.edit(stages=[{"name": "watch", "full": {}, "bake": "1h"}])
+    del lab.kube.body["status"]
     lab.kube.broken.add(revision_of("1").name)
     await lab.tick()
     await lab.tick()

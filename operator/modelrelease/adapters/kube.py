@@ -110,6 +110,7 @@ class Children:
         route: The HTTPRoute of the release's name, whoever owns it; None when there is none.
         conflict: An object with a name of ours that this release does not own, as ``Kind name``; None without one.
         dossiers: Uids of the ConfigMaps with what its gates were left on, by name.
+        unknown_route: Why nobody can tell whether there is a route; None when it was read.
     """
 
     workloads: Mapping[str, Workload]
@@ -118,6 +119,7 @@ class Children:
     route: Object | None
     conflict: str | None
     dossiers: Mapping[str, str] = field(default_factory=dict)
+    unknown_route: UnknownKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +299,13 @@ class KubeCluster:
         return release
 
     async def get_contract(self, namespace: str, name: str) -> Object | None:
-        """Return the ModelContract as the API server has it now; None when there is none, or no such kind."""
-        return await self._get(_CONTRACT, namespace, name)
+        """
+        Return the ModelContract as the API server has it now; None when there is none.
+
+        Raises:
+            UnknownKind: Nobody can tell.
+        """
+        return await self._get_known(_CONTRACT, namespace, name)
 
     async def open_decisions(self, namespace: str, release: str) -> list[Object]:
         """Return the ReleaseDecisions about a release without an outcome; none when there is no such kind."""
@@ -310,8 +317,13 @@ class KubeCluster:
         return [{"apiVersion": answer["apiVersion"], "kind": _DECISION.name, **item} for item in answer["items"]]
 
     async def get_route(self, namespace: str, name: str) -> Object | None:
-        """Return the HTTPRoute; None when there is none, or no such kind."""
-        route = await self._get(_ROUTE, namespace, name)
+        """
+        Return the HTTPRoute; None when there is none.
+
+        Raises:
+            UnknownKind: Nobody can tell.
+        """
+        route = await self._get_known(_ROUTE, namespace, name)
         self._note(namespace, name, _ROUTE, name, route)
         return route
 
@@ -335,13 +347,14 @@ class KubeCluster:
         selector = f"{RELEASE_LABEL}={name}"
         found, route, dossiers = await asyncio.gather(
             asyncio.gather(*(self._list(kind, namespace, selector) for kind in _OF_A_REVISION)),
-            self.get_route(namespace, name),
+            self._route_or_not(namespace, name),
             self._list(_CONFIG_MAP, namespace, f"{selector},{DOSSIER_LABEL}", accept=_METADATA_ONLY),
         )
         by_kind = dict(zip(_OF_A_REVISION, found, strict=True))
         known = {(kind.name, item["metadata"]["name"]) for kind, items in by_kind.items() for item in items}
         strangers = await self._unlabelled(namespace, name, revisions, known)
         everything = [(kind, item) for kind, items in by_kind.items() for item in items] + strangers
+        route, unknown = (None, route) if isinstance(route, UnknownKind) else (route, None)
         everything += [(_ROUTE, route)] if route else []
         self._remember(namespace, name, everything)
         foreign = sorted(_kind_and_name(kind, item) for kind, item in everything if not _owned(item, uid))
@@ -355,7 +368,14 @@ class KubeCluster:
             route=route,
             conflict=foreign[0] if foreign else None,
             dossiers={it["metadata"]["name"]: it["metadata"]["uid"] for it in dossiers if _owned(it, uid)},
+            unknown_route=unknown,
         )
+
+    async def _route_or_not(self, namespace: str, name: str) -> Object | UnknownKind | None:
+        try:
+            return await self.get_route(namespace, name)
+        except UnknownKind as unknown:
+            return unknown
 
     async def _unlabelled(
         self, namespace: str, release: str, revisions: Iterable[str], known: set[tuple[str, str]]
@@ -603,7 +623,16 @@ class KubeCluster:
 
     async def _get(self, kind: _Kind, namespace: str, name: str) -> Object | None:
         try:
+            return await self._get_known(kind, namespace, name)
+        except UnknownKind:
+            return None
+
+    async def _get_known(self, kind: _Kind, namespace: str, name: str) -> Object | None:
+        """Return None only when the object is surely absent: an API server that is starting does not know our kinds."""
+        try:
             return await self._call("GET", kind.path(namespace, name))
+        except UnknownKind:
+            raise
         except NotFound:
             return None
 

@@ -8,9 +8,10 @@ A bad spec is a value, never an exception: the cluster stays as it is.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -73,7 +74,8 @@ class InvalidSpec:
 
 def named_contract(body: Mapping[str, Any]) -> str | None:
     """Return the name of the ModelContract that *body*, a ModelRelease, refers to; None when there is none to read."""
-    reference = (body.get("spec") or {}).get("contractRef")
+    spec = body.get("spec")
+    reference = spec.get("contractRef") if isinstance(spec, Mapping) else None
     name = reference.get("name") if isinstance(reference, Mapping) else None
     return name if isinstance(name, str) and OBJECT_NAME.problem(name) is None else None
 
@@ -86,16 +88,13 @@ def parse(body: Mapping[str, Any], named: Mapping[str, Any] | None = None) -> Re
         body: A ModelRelease.
         named: The ModelContract that it refers to; None when it refers to none, or when that does not exist.
     """
-    meta = body["metadata"]
-    identity = {key: meta.get(key, "") for key in ("namespace", "name", "uid")}
-    generation = int(meta.get("generation", 0))
-    if problem := RELEASE_NAME.problem(identity["name"]):
-        return InvalidSpec(**identity, generation=generation, message=f"metadata.name: {problem}")
-    if (size := len(json.dumps(body.get("spec") or {}))) > MOST_BYTES:
-        message = f"spec: has {size} bytes, allowed are {MOST_BYTES}: put what is large into the image or a ConfigMap"
-        return InvalidSpec(**identity, generation=generation, message=message)
+    meta, found = _identity(body.get("metadata"))
+    identity: dict[str, Any] = {key: meta.get(key) or "" for key in ("namespace", "name", "uid")}
+    generation = meta.get("generation") or 0
+    if found or (found := _unreadable(body.get("spec")) or _too_large(body.get("spec"))):
+        return InvalidSpec(**identity, generation=generation, message=found)
     try:
-        spec = spec_of(body.get("spec") or {})
+        spec = spec_of(_given(body.get("spec")))
     except ValidationError as error:
         return InvalidSpec(**identity, generation=generation, message=_message(error))
     if problems := problems_of(spec):
@@ -107,6 +106,88 @@ def parse(body: Mapping[str, Any], named: Mapping[str, Any] | None = None) -> Re
     return Release(**identity, generation=generation, spec=spec, contract=contract, desired=Revision.of(spec))
 
 
+def _identity(meta: object) -> tuple[Mapping[str, Any], str]:
+    """Return what can be used of an object's metadata, and what is wrong with it; "" for nothing."""
+    given = {} if meta is None else meta
+    if not isinstance(given, Mapping):
+        return {}, f"metadata: {_shown(given)} is not an object"
+    wrong = {
+        key: f"metadata.{key}: {_shown(given[key])} is not {what}"
+        for key, (type_, what) in _IDENTITY.items()
+        if given.get(key) is not None and not isinstance(given[key], type_)
+    }
+    usable = {key: given[key] for key in _IDENTITY if key in given and key not in wrong}
+    if "name" not in wrong and (problem := RELEASE_NAME.problem(usable.get("name") or "")):
+        wrong["name"] = f"metadata.name: {problem}"
+    return usable, "\n".join(wrong.values())
+
+
+_IDENTITY: Final = {
+    "namespace": (str, "a string"),
+    "name": (str, "a string"),
+    "uid": (str, "a string"),
+    "generation": (int, "a whole number"),
+}
+"""Types of the metadata that are read."""
+
+
+def _unreadable(spec: object) -> str:
+    """Return what in *spec* is no JSON, as a file may have it and the API server never; "" for nothing."""
+    try:
+        json.dumps(spec, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return next(_no_json(spec, "spec"), f"spec: cannot be written as JSON: {error}")
+    return ""
+
+
+def _too_large(spec: object) -> str:
+    """Return by how much *spec* is too large; "" when it is not."""
+    size = len(json.dumps(_given(spec)))
+    if size <= MOST_BYTES:
+        return ""
+    return f"spec: has {size} bytes, allowed are {MOST_BYTES}: put what is large into the image or a ConfigMap"
+
+
+_DEEPEST: Final = 50
+"""Levels of a spec; a pod template has about ten."""
+
+
+def _no_json(value: object, path: str, level: int = 0) -> Iterator[str]:
+    """Yield the places of what JSON does not know, such as the dates and sets of YAML."""
+    match value:
+        case None | str() | bool() | int():
+            return
+        case float():
+            if not isfinite(value):
+                yield f"{path}: {value} is not a number"
+        case Mapping() | list() if level == _DEEPEST:
+            top = ".".join(path.partition("[")[0].split(".")[:3])
+            yield f"{top}: has more than {_DEEPEST} levels, or contains itself"
+        case Mapping():
+            for key, inner in value.items():
+                if not isinstance(key, str | int | float | None):
+                    yield f"{path}: key {key!r} is not a string"
+                yield from _no_json(inner, f"{path}.{key}", level + 1)
+        case list():
+            for index, inner in enumerate(value):
+                yield from _no_json(inner, f"{path}[{index}]", level + 1)
+        case _:
+            yield f"{path}: {_shown(value)} is a {type(value).__name__}, which JSON does not have"
+
+
+def _given(spec: object) -> object:
+    """Return a spec as it is validated: one that is not there has no fields."""
+    return {} if spec is None else spec
+
+
+def _shown(value: object) -> str:
+    """Return *value* as messages show it."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+
+
 def _contract(spec: ReleaseSpec, namespace: str, named: Mapping[str, Any] | None) -> Contract | tuple[Reason, str]:
     """Return the contract that *spec* refers to, or what is wrong with it."""
     assert spec.contract_ref is not None, "the rules ask for one of the two"
@@ -115,8 +196,10 @@ def _contract(spec: ReleaseSpec, namespace: str, named: Mapping[str, Any] | None
         what = f"there is no ModelContract {name!r} in namespace {namespace}"
         return Reason.CONTRACT_NOT_FOUND, f"spec.contractRef.name: {what}: create it, or write spec.contract"
     where = f"ModelContract {namespace}/{name}"
+    if unreadable := _unreadable(named.get("spec")):
+        return Reason.CONTRACT_INVALID, f"{where}: {unreadable}"
     try:
-        contract = _read(Contract, named.get("spec") or {})
+        contract = _read(Contract, _given(named.get("spec")))
     except ValidationError as error:
         problems = _message(error).splitlines()
     else:
@@ -126,7 +209,7 @@ def _contract(spec: ReleaseSpec, namespace: str, named: Mapping[str, Any] | None
     return Reason.CONTRACT_INVALID, "\n".join(f"{where}: {problem}" for problem in problems)
 
 
-def spec_of(spec: Mapping[str, Any]) -> ReleaseSpec:
+def spec_of(spec: object) -> ReleaseSpec:
     """
     Return the spec with its types checked as the API server checks them: a number is not a string, and none is guessed.
 
@@ -136,7 +219,7 @@ def spec_of(spec: Mapping[str, Any]) -> ReleaseSpec:
     return _read(ReleaseSpec, spec)
 
 
-def _read(model: type[Spec], given: Mapping[str, Any]) -> Spec:
+def _read(model: type[Spec], given: object) -> Spec:
     return model.model_validate_json(json.dumps(given), strict=True, by_alias=True, by_name=False)
 
 
@@ -161,12 +244,14 @@ def parse_decision(body: Mapping[str, Any]) -> Asked:
     """Return the decision that the object *body* describes."""
     meta = body["metadata"]
     created = datetime.fromisoformat(meta["creationTimestamp"])
-    return Asked(name=meta["name"], uid=meta["uid"], time=created, spec=_decision(body.get("spec") or {}))
+    return Asked(name=meta["name"], uid=meta["uid"], time=created, spec=_decision(body.get("spec")))
 
 
-def _decision(given: Mapping[str, Any]) -> DecisionSpec | str:
+def _decision(given: object) -> DecisionSpec | str:
+    if unreadable := _unreadable(given):
+        return unreadable
     try:
-        spec = _read(DecisionSpec, given)
+        spec = _read(DecisionSpec, _given(given))
     except ValidationError as error:
         return _message(error)
     return "\n".join(decision_problems(spec)) or spec

@@ -47,6 +47,8 @@ class Reason(StrEnum):
     """The candidate did not become available within server.progressDeadline."""
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     """The stage's deadline passed without a verdict."""
+    EVIDENCE_NOT_KEPT = "EvidenceNotKept"
+    """The stage could be left, but what it is left on cannot be kept in a ConfigMap."""
     ROLLED_BACK = "RolledBack"
     """All traffic was returned to the stable revision."""
     CANCELLED = "Cancelled"

@@ -6,6 +6,7 @@ is a function of them, never the other way round. Numbers of the evidence are st
 ask for no floats.
 """
 
+from datetime import datetime
 from itertools import takewhile
 from typing import Annotated, Any, Final, Literal
 
@@ -54,9 +55,26 @@ class StageRecord(StatusModel):
         default=None,
         description="Digest of the contract that it is judged by; evidence counts under one contract only.",
     )
-    start_time: Time
+    routed: bool | None = Field(
+        default=None,
+        description="Whether the route was found as the stage asks; until then its evidence and its bake do not begin.",
+    )
+    start_time: Time = Field(description="When it was entered; from when its route is in place on, when that was.")
     end_time: Time | None = None
     evidence: str | None = Field(default=None, description="ConfigMap that holds what its gate was left on.")
+    paused_since: Time | None = Field(
+        default=None,
+        description="Since when the release is suspended, or its spec cannot be carried out: no time of its deadline.",
+    )
+    deadline_since: Time | None = Field(
+        default=None,
+        description="From when on its deadline counts, where that is not startTime: later by the time of its pauses.",
+    )
+
+    @property
+    def counts_from(self) -> datetime:
+        """From when on its deadline counts; a pause that is under way is still to be left out."""
+        return max(self.start_time, self.deadline_since or self.start_time)
 
 
 class RevisionStatus(StatusModel):
@@ -79,6 +97,11 @@ class CandidateStatus(RevisionStatus):
     lineage: LineageStatus | None = Field(default=None, description="Where the model comes from, as the spec says.")
     replicas: int = Field(default=1, description="Pods that it is to have now.")
     unavailable_since: Time | None = Field(default=None, description="Since when its pods are not available.")
+    silent_since: Time | None = Field(
+        default=None,
+        description="Since when it has no pod left to answer the users that it is given, while the stable revision "
+        "has.",
+    )
     stages: list[StageRecord] = Field(default_factory=list, description="Stages in the order they were entered.")
 
     @property
@@ -189,12 +212,26 @@ class DecisionRecord(StatusModel):
     approved_by: str
     reason: str = ""
     despite: str | None = Field(default=None, description="The hold that an Approve overrules.")
+    overruled: list[str] | None = Field(
+        default=None,
+        description="Of an Approve in spite of BreachHeld: the clauses that were broken when it was taken up. "
+        "Another one that breaks holds anew.",
+    )
     ahead: str | None = Field(
         default=None,
         description="Of an Approve given before its stage began: digest of the contract that it was given under. "
         "Under another one it counts no more.",
     )
+    void_since: Time | None = Field(
+        default=None,
+        description="Of an Approve of the open stage: since when it counts no more, because the contract was edited.",
+    )
     time: Time = Field(description="When it was taken up.")
+
+    def approves_under(self, contract: str | None) -> bool:
+        """Return whether it is an approval that counts when its stage is judged by *contract*, given as a digest."""
+        asked_for = self.ahead is None or self.ahead == contract
+        return self.decision is Verb.APPROVE and self.void_since is None and asked_for
 
 
 class Suggestion(StatusModel):
@@ -252,6 +289,11 @@ class ReleaseStatus(StatusModel):
     stage: str = Field(default="", description="A name from spec.stages, or Pending, Completed, RolledBack.")
     stage_start_time: Time | None = None
     stable: StableStatus | None = None
+    serving: RevisionStatus | None = Field(
+        default=None,
+        description="The revision that users stay on while the candidate, which replaces a first release that never "
+        "became stable, gets ready. It is no baseline, and nobody returns to it.",
+    )
     candidate: CandidateStatus | None = None
     gate: GateStatus | None = None
     forecast: list[StageForecast] = Field(
@@ -276,6 +318,11 @@ class ReleaseStatus(StatusModel):
         "that starts writes those that are missing.",
     )
     conditions: list[Condition] = Field(default_factory=list, json_schema_extra=BY_TYPE)
+
+    @property
+    def users(self) -> tuple[RevisionStatus, ...]:
+        """The revisions that users are given to, the stable one first."""
+        return tuple(part for part in (self.stable, self.serving, self.candidate) if part and part.weight)
 
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of this type, if it is present."""

@@ -13,11 +13,15 @@ refused here, with its place: in a file it is somebody's mistake.
 """
 
 import csv
+import io
 import math
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TextIO, get_args
 
 import numpy as np
 
@@ -25,6 +29,7 @@ from modelrelease.api.contract import Contract, Distribution, Metric, Quantile, 
 from modelrelease.api.release import Stage
 from modelrelease.cli.bucket_rows import Histogram, bin_counts, bound_of, common_bounds, problems_of
 from modelrelease.cli.problems import BadInput, RowProblem
+from modelrelease.cli.yaml_file import STANDARD_INPUT
 from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, Slice, SliceCounts, StageCounts
 from modelrelease.core.hypotheses import LARGEST_COUNT
 
@@ -81,11 +86,11 @@ def read_counts(
         return _kind(name, stages, telling=telling)
 
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
+        with _opened(path) as file:
+            rows = csv.reader(file, strict=True, skipinitialspace=True)
             header = _header(next(rows, None), path)
             for cells in rows:
-                if cells:
+                if any(cell.strip() for cell in cells) or len(cells) > 1:
                     row = _Row(header, cells, rows.line_num)
                     problems += [f"{path}:{problem}" for problem in _add(row, contract, kind_of, found)]
     except OSError as error:
@@ -103,9 +108,20 @@ def read_counts(
     return tuple(_stage_counts(name, found[name]) for name in planned if name in found)
 
 
+def _opened(path: Path) -> AbstractContextManager[TextIO]:
+    """Return the file at *path*, ``-`` for standard input, without the mark that Excel begins with."""
+    if path != STANDARD_INPUT:
+        return path.open(encoding="utf-8-sig", newline="")
+    return nullcontext(io.StringIO(sys.stdin.read().removeprefix("\ufeff"), newline=""))
+
+
 def _header(cells: list[str] | None, path: Path) -> dict[str, int]:
     """Return the place of each column, from 0."""
     names = [cell.strip() for cell in cells or []]
+    if not any(names):
+        raise BadInput([f"{path}:1: empty; a first line of {','.join(COLUMNS)} is needed"])
+    if other := next((name for mark, name in _OTHER_SEPARATORS.items() if len(names) == 1 and mark in names[0]), None):
+        raise BadInput([f"{path}:1: the columns are separated by {other}; separate them by commas"])
     allowed = f"allowed are {','.join(COLUMNS)} and, if you like, {','.join(OPTIONAL)}"
     problems = [f"{path}:1: column {name!r} is missing; {allowed}" for name in COLUMNS if name not in names]
     problems += [
@@ -116,6 +132,9 @@ def _header(cells: list[str] | None, path: Path) -> dict[str, int]:
     if problems:
         raise BadInput(problems)
     return {name: place for place, name in enumerate(names)}
+
+
+_OTHER_SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,17 +252,24 @@ def _number(column: str, text: str) -> float:
 
 
 def _slice(text: str, contract: Contract) -> tuple[str, Slice]:
-    """Return dimension and slice of such as ``country=FR,channel=web``, labels in any order."""
+    """
+    Return dimension and slice of such as ``country=FR,channel=web``, labels in any order.
+
+    A value may hold commas; what looks like a label behind one is taken for one, so that no misspelt label is a value.
+    """
     if not text:
         return OVERALL_DIMENSION, OVERALL
     labels: dict[str, str] = {}
-    for pair in text.split(","):
+    for pair in _BEFORE_LABEL.split(text):
         label, equals, value = (side.strip() for side in pair.partition("="))
         if not (label and equals and value) or label in labels:
             raise RowProblem("slice", f"{text!r} is not a slice; write country=FR or country=FR,channel=web")
         labels[label] = value
     dimension = _dimension(labels, text, contract)
     return dimension.name, tuple((label, labels[label]) for label in dimension.labels)
+
+
+_BEFORE_LABEL: Final = re.compile(r",(?=\s*[a-zA-Z_]\w*\s*=)", re.ASCII)
 
 
 def _dimension(labels: Mapping[str, str], text: str, contract: Contract) -> SliceDimension:

@@ -260,8 +260,9 @@ def decided(record: DecisionRecord) -> str:
         Verb.PROMOTE: f"promoted it from stage {record.stage}",
     }[record.decision]
     despite = f" in spite of {record.despite}" if record.despite else ", before it began," if record.ahead else ""
+    void = ", void since an edit of the contract" if record.void_since else ""
     why = f": {record.reason}" if record.reason else ""
-    return f"{record.approved_by} {did}{despite} at {record.time:%Y-%m-%d %H:%M:%S} UTC{why}"
+    return f"{record.approved_by} {did}{despite} at {record.time:%Y-%m-%d %H:%M:%S} UTC{void}{why}"
 
 
 def _who_suspended(sight: Sight) -> str:
@@ -385,7 +386,7 @@ def _next_suspended(sight: Sight) -> Iterator[str]:
     if sight.record and sight.status.gate and sight.status.gate.verdict is Outcome.BREACH:
         yield "when it is resumed: the contract is broken, which is acted on at once"
     elif sight.trial:
-        yield f"when it is resumed: it goes on from {sight.status.stage}; bake and deadline have run on meanwhile"
+        yield f"when it is resumed: it goes on from {sight.status.stage}; the bake has run on, the deadline not"
 
 
 def _next_rejected(sight: Sight) -> str:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from modelrelease.core.counts import slice_name
+from modelrelease.core.counts import slice_name, whole_slice_name
 from modelrelease.core.forecast import Outlook
 from modelrelease.core.report import span
 
@@ -65,7 +65,7 @@ def as_json(outlooks: Sequence[Outlook]) -> list[dict[str, Any]]:
         {
             "stage": outlook.stage,
             "clause": outlook.clause,
-            "slice": slice_name(outlook.part),
+            "slice": whole_slice_name(outlook.part),
             "candidatePerSecond": outlook.candidate_per_second,
             "passesAfterSeconds": _seconds(outlook.passes_after),
             "foundAfterSeconds": _seconds(outlook.found_after),

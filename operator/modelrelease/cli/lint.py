@@ -83,8 +83,8 @@ def _of_spec(body: Mapping[str, Any], contracts: Contracts) -> list[Remark]:
         case "ModelContract":
             return _of_contract(body["spec"])
         case "ReleaseDecision":
-            found = parse_decision({**body, "metadata": _IDENTITY})
-            return [_refused(*it) for it in _problems(found.spec)] if isinstance(found.spec, str) else []
+            asked = parse_decision({**body, "metadata": _IDENTITY}).spec
+            return [_refused(*it) for it in _problems(asked)] if isinstance(asked, str) else []
         case _:
             said = _of_release(body, contracts)
             before = [it for it in said if it.severity is Severity.REFUSED]
@@ -225,8 +225,8 @@ def _unjudged_stages(spec: ReleaseSpec, contract: Contract) -> Iterator[Remark]:
         else:
             yield _warning(
                 path,
-                f"no clause is judged in stage {stage.name}: its gate never passes; take it out, or give a clause that "
-                f"is judged in {stage.kind} stages",
+                f"no clause is judged in stage {stage.name}: it passes when its bake is over; take it out, or give a "
+                f"clause that is judged in {stage.kind} stages",
             )
 
 

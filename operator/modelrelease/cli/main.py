@@ -27,10 +27,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ContractFile = Annotated[Path, typer.Argument(help="YAML of a ModelRelease, a ModelContract or a bare contract.")]
+ContractFile = Annotated[
+    Path,
+    typer.Argument(
+        help="YAML of a ModelRelease (with the ModelContract it names), a ModelContract or a bare contract."
+    ),
+]
 CountsFile = Annotated[
     Path,
-    typer.Argument(help="CSV with the columns stage,metric,arm,slice,events,of; le for the buckets of histograms."),
+    typer.Argument(
+        help="CSV with the columns stage,metric,arm,slice,events,of; le for the buckets of histograms; - is standard "
+        "input."
+    ),
 ]
 DesignEffect = Annotated[
     float, typer.Option(min=1, help="How many requests tell no more than one, because they come in bursts.")
@@ -89,9 +97,18 @@ def forecast(
 
     The counts are of one stage, of any name, with the column seconds. With the name of a release instead of files, what
     the operator foretold when its rollout began. Exit code: 0 when every gate can pass before its deadline, 11 when one
-    cannot, 2 bad input.
+    cannot or nothing is judged, 2 bad input.
     """
     if counts is None:
+        if contract.is_file():
+            fail(f"COUNTS is missing: {contract} is a file; give the counts of the baseline as well", BAD_INPUT)
+        given = {
+            "--stage": stage is not None,
+            "--design-effect": design_effect != 1,
+            "--error-budget": error_budget is not None,
+        }
+        if unused := [option for option, is_given in given.items() if is_given]:
+            fail(f"{', '.join(unused)}: only with files; what the operator foretold is shown as it is", BAD_INPUT)
         live.forecast_of(str(contract), output, asked)
     from modelrelease.cli import offline
 

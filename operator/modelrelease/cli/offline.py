@@ -1,12 +1,14 @@
 """Judging and forecasting from files: what the operator does, without a cluster."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import typer
 
+from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.release import DEFAULT_STAGES, Stage
 from modelrelease.cli import forecast_view, verdict_view
@@ -14,10 +16,12 @@ from modelrelease.cli.contract_file import read_contract
 from modelrelease.cli.counts_file import read_counts
 from modelrelease.cli.problems import BadInput
 from modelrelease.cli.terminal import BAD_INPUT, BREACH, DONE, INCONCLUSIVE, Output, wide_console
+from modelrelease.cli.yaml_file import STANDARD_INPUT
 from modelrelease.core.counts import StageCounts
 from modelrelease.core.forecast import forecast as outlooks_of
+from modelrelease.core.forecast import gaps
 from modelrelease.core.judge import judge as judge_gate
-from modelrelease.core.verdict import GateVerdict
+from modelrelease.core.verdict import ClauseVerdict, GateVerdict
 
 EXIT_CODES: Final = {Outcome.PASS: DONE, Outcome.BREACH: BREACH, Outcome.INCONCLUSIVE: INCONCLUSIVE}
 
@@ -37,6 +41,7 @@ def judge(
     Raises:
         BadInput: A file or an option cannot be used.
     """
+    _readable(contract, counts, design_effect)
     asked = read_contract(contract)
     evidence = _until(stage, read_counts(counts, asked.contract, asked.stages))
     budget = _budget(error_budget, asked.error_budget)
@@ -48,14 +53,16 @@ def judge(
         compared=_compared(evidence[-1]),
         design_effect=design_effect,
     )
-    if problems := _cannot_be_told(verdict):
-        typer.echo("\n".join(f"{counts}: {problem}" for problem in problems), err=True)
-        return BAD_INPUT
     if output is Output.JSON:
         typer.echo(json.dumps(verdict_view.as_json(verdict), allow_nan=False))
     else:
         wide_console().print(verdict_view.as_table(verdict, evidence[-1].stage))
-    return EXIT_CODES[verdict.outcome]
+    untold = _untold(verdict)
+    for clause in untold:
+        advice = "; it only warns, and does not count" if clause.on_breach is OnBreach.WARN else ""
+        typer.echo(f"{counts}: {clause.message}{advice}", err=True)
+    binding = any(clause.on_breach is not OnBreach.WARN for clause in untold)
+    return BAD_INPUT if binding and verdict.outcome is not Outcome.BREACH else EXIT_CODES[verdict.outcome]
 
 
 def forecast(
@@ -73,6 +80,7 @@ def forecast(
     Raises:
         BadInput: A file or an option cannot be used.
     """
+    _readable(contract, counts, design_effect)
     asked = read_contract(contract)
     history = _history(read_counts(counts, asked.contract, (), any_stage=True))
     budget = _budget(error_budget, asked.error_budget)
@@ -80,21 +88,31 @@ def forecast(
     outlooks = outlooks_of(asked.contract, history, stages, error_budget=budget, design_effect=design_effect)
     if output is Output.JSON:
         typer.echo(json.dumps(forecast_view.as_json(outlooks), allow_nan=False))
-    else:
+    elif outlooks:
         wide_console().print(forecast_view.as_table(outlooks))
-    return DONE if all(outlook.in_time for outlook in outlooks) else INCONCLUSIVE
+    untold = gaps(asked.contract, history, stages)
+    for gap in untold:
+        typer.echo(gap.message, err=True)
+    told = outlooks and all(outlook.in_time for outlook in outlooks) and all(gap.passes for gap in untold)
+    return DONE if told else INCONCLUSIVE
 
 
-def _cannot_be_told(verdict: GateVerdict) -> list[str]:
+def _readable(contract: Path, counts: Path, design_effect: float) -> None:
+    """Refuse what cannot be read twice, and a number that is none."""
+    if contract == counts == STANDARD_INPUT:
+        raise BadInput(["only one of the two files can be standard input, -"])
+    if not math.isfinite(design_effect):
+        raise BadInput([f"--design-effect: {design_effect} is not a number of requests; 1 or more is allowed"])
+
+
+def _untold(verdict: GateVerdict) -> list[ClauseVerdict]:
     """
-    Return what the histograms are too coarse to judge over all traffic, clause by clause.
+    Return the clauses for which the histograms are too coarse over all traffic: more of the same counts is no help.
 
-    More of the same counts would not help. Harm that is proved all the same stays a breach.
+    Harm that is proved all the same stays a breach.
     """
-    if verdict.outcome is Outcome.BREACH:
-        return []
     return [
-        clause.message
+        clause
         for clause in verdict.clauses
         if clause.reason is Reason.HISTOGRAM_TOO_COARSE
         and clause.overall

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from modelrelease.api.base import GROUP
 from modelrelease.api.contract import Contract
-from modelrelease.api.decision import Verb
 from modelrelease.api.parse import Release, parse, spec_of
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import ReleaseSpec, Stage, StageKind
@@ -172,12 +171,7 @@ class Sight:
         record, stage = self.record, self.stage
         if self.spec is None or record is None or stage is None or self.status.stable is None:
             return False
-        given = any(
-            it.decision is Verb.APPROVE
-            and it.stage == record.name
-            and (it.time >= record.start_time or (it.ahead is not None and it.ahead == record.contract))
-            for it in self.status.decisions
-        )
+        given = any(it.stage == record.name and it.approves_under(record.contract) for it in self.status.decisions)
         return needs_approval(self.spec, stage) and not given
 
     @property
@@ -190,7 +184,7 @@ class Sight:
     @property
     def deadline(self) -> datetime | None:
         """When the open stage's deadline is."""
-        return self.record.start_time + self.stage.deadline_time if self.stage and self.record else None
+        return self.record.counts_from + self.stage.deadline_time if self.stage and self.record else None
 
     def ago(self, moment: datetime) -> str:
         """Return how long ago *moment* was, such as ``4 min ago``."""
@@ -213,13 +207,12 @@ def _spec(given: Mapping[str, Any]) -> ReleaseSpec | None:
 
 def users(status: ReleaseStatus) -> str:
     """Return who serves users, such as ``version 1 (90 %) and version 2 (10 %)``; "" for nobody."""
-    parts = [part for part in (status.stable, status.candidate) if part and part.weight]
-    return " and ".join(f"{called(status, part)} ({part.weight} %)" for part in parts)
+    return " and ".join(f"{called(status, part)} ({part.weight} %)" for part in status.users)
 
 
 def called(status: ReleaseStatus, part: RevisionStatus) -> str:
     """Return how people call a revision: by its version, unless both have the same, such as two builds of one model."""
-    stable, candidate = status.stable, status.candidate
+    stable, candidate = status.stable or status.serving, status.candidate
     same = stable and candidate and stable.version == candidate.version and stable.revision != candidate.revision
     return f"version {part.version}, revision {part.revision}" if same else f"version {part.version}"
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelrelease.api.reasons import Outcome
-from modelrelease.core.counts import slice_name
+from modelrelease.core.counts import slice_name, whole_slice_name
 from modelrelease.core.report import bounds, change, count, span, value
 from modelrelease.core.verdict import ClauseVerdict, Counted, GateVerdict, SliceVerdict, Words
 
@@ -71,8 +71,15 @@ def _cells(clause: ClauseVerdict, part: SliceVerdict) -> list[Text]:
         span(part.eta) if part.eta else "",
     ]
     texts = [Text(cell) for cell in cells]
-    texts[1] = Text(part.outcome.value, _COLOURS[part.outcome])
+    texts[1] = _found(part)
     return texts
+
+
+def _found(part: SliceVerdict) -> Text:
+    """Return the slice's verdict; the doubt of a thin one keeps nothing from passing, and is told apart."""
+    if part.thin and part.outcome is Outcome.INCONCLUSIVE:
+        return Text("not assured", "dim")
+    return Text(part.outcome.value, _COLOURS[part.outcome])
 
 
 def as_json(verdict: GateVerdict) -> dict[str, Any]:
@@ -86,7 +93,7 @@ def as_json(verdict: GateVerdict) -> dict[str, Any]:
         "reason": verdict.reason.value,
         "message": verdict.message,
         "clauses": [_clause_json(clause) for clause in verdict.clauses],
-        "breaches": [{"clause": blame.clause, "slice": slice_name(blame.part)} for blame in verdict.blame],
+        "breaches": [{"clause": blame.clause, "slice": whole_slice_name(blame.part)} for blame in verdict.blame],
     }
 
 
@@ -97,6 +104,8 @@ def _clause_json(clause: ClauseVerdict) -> dict[str, Any]:
         "metric": clause.metric,
         "verdict": clause.outcome.value,
         "reason": clause.reason.value,
+        "message": clause.message,
+        "onBreach": clause.on_breach.value,
         "engine": clause.engine,
         "logE": clause.log_e,
         "level": clause.level,
@@ -108,7 +117,7 @@ def _clause_json(clause: ClauseVerdict) -> dict[str, Any]:
 
 def _slice_json(part: SliceVerdict) -> dict[str, Any]:
     return {
-        "slice": slice_name(part.part),
+        "slice": whole_slice_name(part.part),
         "verdict": part.outcome.value,
         "reason": part.reason.value,
         "baseline": part.baseline,
@@ -121,6 +130,7 @@ def _slice_json(part: SliceVerdict) -> dict[str, Any]:
         "logE": part.log_e,
         "level": part.level,
         "eta": part.eta.total_seconds() if part.eta else None,
+        "thin": part.thin,
     }
 
 

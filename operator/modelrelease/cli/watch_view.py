@@ -104,7 +104,7 @@ def _mark(sight: Sight, record: StageRecord | None, *, last: bool) -> tuple[str,
 
 
 def _bar(sight: Sight) -> Text:
-    stable, trial = sight.status.stable, sight.trial
+    stable, trial = sight.status.stable or sight.status.serving, sight.trial
     weight = trial.weight if trial else 0
     candidates = round(_BAR * weight / 100)
     if weight:

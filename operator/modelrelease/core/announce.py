@@ -6,7 +6,7 @@ What is to be told of a transition is recorded in the very status that it leads 
 that dies in between loses nothing: the next one reads what was to be told, and tells what is missing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -23,6 +23,7 @@ from modelrelease.api.status import (
     ReleaseStatus,
     StageRecord,
 )
+from modelrelease.core.elapsed import Jump, elapsed
 from modelrelease.core.rulings import known_decisions
 from modelrelease.core.verdict import Finding, GateVerdict
 
@@ -81,9 +82,9 @@ def _millisecond(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def to_tell(status: ReleaseStatus, now: datetime) -> list[Announcement]:
+def to_tell(status: ReleaseStatus, now: datetime, jumps: Sequence[Jump] = ()) -> list[Announcement]:
     """Return what *status* wants to be told and is still worth it, whoever has told it meanwhile."""
-    fresh = (it for it in status.announcements if now - it.time < TOLD_WITHIN)
+    fresh = (it for it in status.announcements if elapsed(it.time, now, jumps) < TOLD_WITHIN)
     return [Announcement(it.type, it.reason, it.message, it.time) for it in fresh]
 
 
@@ -145,8 +146,7 @@ def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
             "begin anew, and what earlier stages showed counts no more",
         )
         return
-    moved = (before.stage, before.stage_start_time) != (after.stage, after.stage_start_time)
-    if not moved:
+    if _place(before) == _place(after):
         yield from _growing(before, after)
         return
     match after.stage:
@@ -160,6 +160,11 @@ def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
             yield from _ended(before, after)
         case _:
             yield from _entered(before, after, finding)
+
+
+def _place(status: ReleaseStatus) -> tuple[object, ...]:
+    """Return where a rollout stands, and whose it is: two of them can begin within one second."""
+    return status.stage, status.stage_start_time, status.candidate and status.candidate.revision
 
 
 def _open_stage(status: ReleaseStatus) -> StageRecord | None:
@@ -183,7 +188,7 @@ def _begun(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
     if after.candidate is None:
         return
     if before.candidate and before.stage != ROLLED_BACK:
-        traffic = "all traffic is on the stable revision" if after.stable else "there is no stable revision yet"
+        traffic = "all traffic is on the stable revision" if after.stable else _without_stable(after)
         yield Announcement(
             "Normal",
             "RolloutCancelled",
@@ -195,6 +200,11 @@ def _begun(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
         yield Announcement("Normal", "InitialRelease", f"{new} is the first: nothing to compare with, straight to full")
     else:
         yield Announcement("Normal", "RolloutStarted", f"{new} is to replace version {after.stable.version}")
+
+
+def _without_stable(after: ReleaseStatus) -> str:
+    stay = f"users stay on version {after.serving.version} until the next one can serve" if after.serving else ""
+    return stay or "there is no stable revision yet"
 
 
 def _entered(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
@@ -212,17 +222,19 @@ def _entered(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
 def _left(before: ReleaseStatus, after: ReleaseStatus, verdict: GateVerdict) -> Announcement:
     stage = before.stage
     given = [record for record in after.decisions if record.stage == stage and _overrules(record)]
-    if given and before.stage_start_time and given[-1].time >= before.stage_start_time:
+    if given:
         message = f"stage {stage} is left as {given[-1].approved_by} decided, whatever its gate says: {verdict.message}"
         return Announcement("Warning", "GateOverruled", message)
     if verdict.outcome is Outcome.PASS:
+        return Announcement("Normal", "GatePassed", f"stage {stage}: {verdict.message}")
+    if verdict.reason in {Reason.NOT_JUDGED, Reason.NO_BASELINE}:
         return Announcement("Normal", "GatePassed", f"stage {stage}: {verdict.message}")
     message = f"stage {stage} is left without a verdict, as analysis.onInconclusive asks: {verdict.message}"
     return Announcement("Warning", "GateInconclusive", message)
 
 
 def _overrules(record: DecisionRecord) -> bool:
-    return record.despite is not None or record.decision == Verb.PROMOTE
+    return (record.despite is not None and record.void_since is None) or record.decision == Verb.PROMOTE
 
 
 def _stage_message(after: ReleaseStatus, record: StageRecord) -> str:

@@ -6,14 +6,14 @@ candidate alone. So neither the copies of a shadow nor the split of a canary are
 """
 
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 from typing import Final
 
 import numpy as np
 
 from modelrelease.api.contract import Contract
 from modelrelease.core.counts import OVERALL_DIMENSION, StageCounts
-from modelrelease.core.evidence import HARM, limit_evidence
+from modelrelease.core.evidence import AS_ASKED, HARM, limit_evidence
 
 ENOUGH_REQUESTS: Final = 50
 """Copies that must be due before their absence means anything."""
@@ -91,6 +91,36 @@ def wrong_split(contract: Contract, stage: StageCounts) -> Split | None:
     if max(against) < log(2 / SPLIT_LEVEL):
         return None
     return Split(asked=asked, arrived=candidate / total)
+
+
+def times_of_rates(contract: Contract, stage: StageCounts, *, compared: bool) -> tuple[float, float]:
+    """
+    Return by what the candidate's time of a rate may have to be multiplied, at least and at most.
+
+    Events per second are counted against the share of the requests that the route asks for. The requests themselves may
+    tell another share, long before that is proved: the Gateway has not settled, or an arm does not count all of them.
+    Events go with the one or with the other. When the route's share is proved wrong, nobody can tell: 0 and infinity.
+
+    Args:
+        contract: Which metrics count requests.
+        stage: The stage; at full, all requests are the candidate's.
+        compared: Whether the time matters in proportion to the baseline's, or in itself.
+    """
+    baseline, candidate = requests(contract, stage)
+    if stage.kind == "full" or not stage.percent or not baseline + candidate:
+        return AS_ASKED
+    copied = stage.kind == "shadow"
+    if arrival(contract, stage, stage.percent).flowing is False if copied else wrong_split(contract, stage):
+        return 0.0, inf
+    # Copies are counted apart from their originals; a canary's requests against the rest of them, or among all.
+    if copied:
+        others, asked_of_others = baseline, 100
+    elif compared:
+        others, asked_of_others = baseline, 100 - stage.percent
+    else:
+        others, asked_of_others = baseline + candidate, 100
+    told = candidate * asked_of_others / (others * stage.percent) if others else inf
+    return min(1.0, told), max(1.0, told)
 
 
 def requests(contract: Contract, stage: StageCounts) -> tuple[float, float]:

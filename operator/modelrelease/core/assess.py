@@ -65,7 +65,7 @@ class Assessment:
         traffic_needed: How many times the traffic so far assures it at the present rates; infinite when none does.
         seen: The current stage has counts in every arm that the clause needs.
         thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones.
-        rest_assured: The thin slices together are assured.
+        rest_assured: The thin slices together are assured, or there are none.
         values: The metric in the baseline and in the candidate, for display; NaN without any observations. Of a
             distribution, the second is the distance between the two.
         shown: Counts of all stages together, for display: events are those above a bound of a histogram.
@@ -120,7 +120,7 @@ def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, bu
         traffic_needed=_traffic_needed(overall, each, hyp.current, seen & ~assured & ~thin),
         seen=seen,
         thin=thin,
-        rest_assured=bool(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
+        rest_assured=bool(not thin.any() or _small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
         values=_values(questions[0], hyp, compared=clause.needs_baseline),
         shown=_shown(questions[0], hyp),
         coarse=_coarse(questions, (overall, each), hyp),

@@ -15,6 +15,7 @@ from modelrelease.api.status import PENDING, ReleaseStatus
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.decide import Decision, Hold, on_trial
 from modelrelease.core.plan import Plan
+from modelrelease.core.queries import begins_after
 from modelrelease.core.verdict import Finding
 
 SOON: Final = timedelta(seconds=1)
@@ -83,7 +84,7 @@ def _gate(
     if trial and trial.unavailable_since:
         interval = min(interval, PENDING_TICK)
     planned = {stage.name: stage for stage in release.spec.plan_stages}.get(record.name)
-    left = planned.bake_time - age if planned else timedelta(0)
+    left = planned.bake_time + begins_after(shortest) - age if planned else timedelta(0)
     return min(interval, left) if left > timedelta(0) else interval
 
 

@@ -71,10 +71,9 @@ def _why(decision: Decision, after: ReleaseStatus) -> tuple[Reason, str]:
 
 def available(workloads: Mapping[str, Workload], status: ReleaseStatus) -> Wanted:
     """Return whether every revision that *status* gives users to has a pod to answer them."""
-    serving = [part for part in (status.stable, status.candidate) if part and part.weight]
-    lacking = [part for part in serving if not _pods(workloads, part.revision)]
-    if serving and not lacking:
-        shares = " and ".join(f"version {part.version} ({part.weight} %)" for part in serving)
+    lacking = [part for part in status.users if not _pods(workloads, part.revision)]
+    if status.users and not lacking:
+        shares = " and ".join(f"version {part.version} ({part.weight} %)" for part in status.users)
         return ("Available", "True", Reason.SERVING, f"users are served by {shares}")
     who = " and ".join(f"version {part.version}" for part in lacking) or "any revision"
     return ("Available", "False", Reason.NO_AVAILABLE_PODS, f"no pod of {who} is available")
@@ -90,7 +89,7 @@ def _traffic(it: Situation, after: ReleaseStatus) -> list[Wanted]:
     if problem:
         return [("TrafficInSync", "False", problem.reason, problem.message)]
     route = it.seen.route
-    if route is None or not any(part and part.weight for part in (it.status.stable, it.status.candidate)):
+    if route is None or not it.status.users:
         return []  # status gives users to nobody: a route that is left over is neither in sync nor has it drifted
     moved = traffic_of(after) != traffic_of(it.status)
     if moved or (not route.in_sync and _our_turn(it)):

@@ -32,6 +32,11 @@ def slice_name(part: Slice) -> str:
     return ",".join(f"{label}={_cut(value)}" for label, value in part)
 
 
+def whole_slice_name(part: Slice) -> str:
+    """Return the slice with its label values in full, for programs: no two are equal."""
+    return ",".join(f"{label}={value}" for label, value in part)
+
+
 def _cut(value: str) -> str:
     return value if len(value) <= SHOWN_VALUE else f"{value[: SHOWN_VALUE - 1]}…"
 

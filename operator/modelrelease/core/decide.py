@@ -44,7 +44,7 @@ from modelrelease.api.status import (
 from modelrelease.core.counts import MetricsUnavailable, StageCounts
 from modelrelease.core.elapsed import Jump, elapsed
 from modelrelease.core.observation import Observation
-from modelrelease.core.verdict import Finding, GateVerdict
+from modelrelease.core.verdict import ClauseVerdict, Finding, GateVerdict
 
 NO_PODS_GRACE: Final = timedelta(seconds=15)
 """How long users may be sent to a candidate that has no pod left: one restart, not more."""
@@ -176,6 +176,13 @@ class Situation:
         return max(0, pods_of(self.release, self.trial) - self.available) if self.trial else 0
 
     @property
+    def silent(self) -> bool:
+        """Whether users are given to a candidate without a pod to answer, while the stable revision has one."""
+        return (
+            bool(self.trial and self.trial.weight) and not self.serves(self.trial) and self.serves(self.status.stable)
+        )
+
+    @property
     def record(self) -> StageRecord | None:
         """The open stage, as recorded."""
         return self.trial.current_stage if self.trial else None
@@ -188,20 +195,21 @@ class Situation:
 
     @property
     def approvals(self) -> tuple[DecisionRecord, ...]:
-        """The approvals of the open stage: given since it was opened, or ahead of it under the same contract."""
-        trial, record, since = self.trial, self.record, self.status.stage_start_time
-        if trial is None or record is None or since is None:
+        """
+        The approvals of the open stage: given while it was open, or ahead of it, and under the present contract.
+
+        Which those are is recorded, not told by clocks: one that was set back would leave people unheard.
+        """
+        if self.trial is None or self.record is None:
             return ()
-        given = decided(self.status, Verb.APPROVE, trial)
-        return tuple(it for it in given if it.stage == record.name and (it.time >= since or self._is_ahead(it)))
+        name, contract = self.record.name, self.release.contract.digest
+        given = decided(self.status, Verb.APPROVE, self.trial)
+        return tuple(it for it in given if it.stage == name and it.approves_under(contract))
 
     def approved_ahead(self, stage: Stage) -> bool:
         """Return whether a person approved *stage* before it was opened, and the contract is still the same."""
         given = decided(self.status, Verb.APPROVE, self.trial) if self.trial else ()
-        return any(it.stage == stage.name and self._is_ahead(it) for it in given)
-
-    def _is_ahead(self, approval: DecisionRecord) -> bool:
-        return approval.ahead is not None and approval.ahead == self.release.contract.digest
+        return any(it.stage == stage.name and it.ahead == self.release.contract.digest for it in given)
 
     def needs_approval(self, stage: Stage) -> bool:
         """Return whether a person has to say that *stage* is left; nobody is asked about a first release."""
@@ -210,13 +218,19 @@ class Situation:
     @property
     def promotion(self) -> DecisionRecord | None:
         """The Promote that was given where the candidate is now."""
-        since = self.status.stage_start_time
-        given = decided(self.status, Verb.PROMOTE, self.trial) if self.trial and since else ()
-        return next((it for it in given if it.stage == self.status.stage and since and it.time >= since), None)
+        given = decided(self.status, Verb.PROMOTE, self.trial) if self.trial else ()
+        return next((it for it in given if it.stage == self.status.stage), None)
 
     def overruled(self, reason: Reason) -> bool:
         """Return whether a person has approved the open stage in spite of *reason*."""
         return any(it.despite == reason for it in self.approvals)
+
+    @property
+    def unseen(self) -> tuple[ClauseVerdict, ...]:
+        """The broken clauses that hold the open stage, and that nobody has seen broken who approved it."""
+        overruled = {name for it in self.approvals for name in it.overruled or ()}
+        held = self.finding.held if isinstance(self.finding, GateVerdict) else ()
+        return tuple(it for it in held if it.clause not in overruled)
 
     @property
     def plan(self) -> tuple[Stage, ...]:
@@ -244,11 +258,22 @@ class Situation:
         Until then requests were shared as an earlier stage asked, for as long as it takes to replace an operator that
         died before it wrote the route: what was counted meanwhile is that stage's evidence, not this one's.
         """
-        route, told = self.seen.route, self.status.condition("TrafficInSync")
-        if self.record is None or told is None or told.status == "True" or route is None:
+        route = self.seen.route
+        if self.record is None or self.record.routed is not False or route is None:
             return False
-        since_then = told.last_transition_time <= self.record.start_time < self.now
-        return since_then and route.in_sync and route.accepted is True
+        return route.in_sync and route.accepted is True
+
+    @property
+    def paused(self) -> timedelta:
+        """How long the open stage has been unable to be left, because a person stopped it or its spec is no spec."""
+        if self.record is None or self.record.paused_since is None:
+            return timedelta(0)
+        return self.since(max(self.record.paused_since, self.record.counts_from))
+
+    @property
+    def waited(self) -> timedelta:
+        """Time of the open stage in which its gate could have been passed: what its deadline is about."""
+        return max(self.since(self.record.counts_from) - self.paused, timedelta(0)) if self.record else timedelta(0)
 
     @property
     def open_for(self) -> timedelta:
@@ -312,7 +337,7 @@ def overdue(it: Situation) -> bool:
     """Return whether the open stage is past its deadline, and waits for somebody to say what becomes of it."""
     if it.stage is None or it.record is None or it.release.spec.on_inconclusive is not OnInconclusive.HOLD:
         return False
-    return it.since(it.record.start_time) > it.stage.deadline_time
+    return it.waited > it.stage.deadline_time
 
 
 def replicas_for(release: Release, stage: Stage) -> int:
@@ -434,10 +459,9 @@ def _unavailable(it: Situation) -> Decision | None:
         return None
     if not it.initial and not it.serves(it.status.stable):
         return None  # what takes the pods of both is no fault of the candidate, and nobody is better off on stable
-    missing = it.since(it.trial.unavailable_since)
-    if not it.serves(it.trial) and it.trial.weight and missing > NO_PODS_GRACE and not it.initial:
+    if it.silent and it.since(it.trial.silent_since) > NO_PODS_GRACE:
         return RollBack(Reason.CANDIDATE_UNAVAILABLE, _pods(it))
-    return _late(it) if missing > it.release.spec.progress_deadline else None
+    return _late(it) if it.since(it.trial.unavailable_since) > it.release.spec.progress_deadline else None
 
 
 def _late(it: Situation) -> Decision:
@@ -483,12 +507,21 @@ def _breach(it: Situation) -> Decision | None:
     if not _breaks_contract(verdict):
         return None
     if verdict.on_breach is OnBreach.HOLD:
-        held = Hold(Reason.BREACH_HELD, f"{verdict.message}. A person decides: Approve, Rollback or Promote")
-        return None if it.overruled(Reason.BREACH_HELD) else held
+        return _held(it, verdict)
     if it.initial:
         message = f"{verdict.message}; there is no stable revision to return to, traffic stays"
         return Hold(Reason.CONTRACT_BREACHED, message, stalled=True)
     return RollBack(Reason.CONTRACT_BREACHED, verdict.message)
+
+
+def _held(it: Situation, verdict: GateVerdict) -> Decision | None:
+    """Hold for every broken clause that no approval has seen; what it has not seen, nobody approved."""
+    message = verdict.message
+    if it.overruled(Reason.BREACH_HELD):
+        if not it.unseen:
+            return None
+        message = "; ".join(clause.message for clause in it.unseen)
+    return Hold(Reason.BREACH_HELD, f"{message}. A person decides: Approve, Rollback or Promote")
 
 
 def _nothing_to_compare(it: Situation) -> Decision | None:
@@ -502,6 +535,17 @@ def _nothing_to_compare(it: Situation) -> Decision | None:
     done = Complete("there was nothing to compare it with")
     baking = _baking(it, it.open_for, "there is nothing to compare with")
     return _route_refused(it) or baking or _route_not_in_place(it) or _unapproved(it) or _short_of_pods(it) or done
+
+
+def _nothing_judged(it: Situation) -> Decision | None:
+    """The contract asks nothing of this stage: waiting would teach nothing, and its bake is all there is to it."""
+    verdict = it.finding
+    if it.stage is None or not isinstance(verdict, GateVerdict):
+        return None
+    if verdict.reason not in {Reason.NOT_JUDGED, Reason.NO_BASELINE}:
+        return None
+    held = _route_refused(it) or _baking(it, it.open_for, verdict.message) or _route_not_in_place(it) or _unapproved(it)
+    return held or _grow(it) or _next_stage(it) or _short_of_pods(it) or Complete(verdict.message)
 
 
 def _no_metrics(it: Situation) -> Decision | None:
@@ -536,7 +580,7 @@ def _inconclusive(it: Situation) -> Decision | None:
         return None
     if verdict.outcome is not Outcome.INCONCLUSIVE:
         return None
-    if it.since(it.record.start_time) <= stage.deadline_time:
+    if it.waited <= stage.deadline_time:
         return Hold(verdict.reason, verdict.message)
     message = f"the deadline of stage {stage.name} is over: {verdict.message}"
     match it.release.spec.on_inconclusive:
@@ -551,7 +595,7 @@ def _inconclusive(it: Situation) -> Decision | None:
 # What comes next.
 
 
-def _baking(it: Situation, lived: timedelta | None = None, because: str = "the gate passes") -> Decision | None:
+def _baking(it: Situation, lived: timedelta | None = None, because: str = "") -> Decision | None:
     """Hold until the stage has *lived* for its bake; by default, what counts is the time of which there is evidence."""
     if it.stage is None or it.record is None:
         return None
@@ -562,7 +606,20 @@ def _baking(it: Situation, lived: timedelta | None = None, because: str = "the g
     left = it.stage.bake_time - lived
     if left <= timedelta(0):
         return None
-    return Hold(Reason.BAKING, f"stage {it.stage.name}: {because}; it bakes until {_at(it, left)}{doubt}")
+    why = because or _why_left(it)
+    return Hold(Reason.BAKING, f"stage {it.stage.name}: {why}; it bakes until {_at(it, left)}{doubt}")
+
+
+def _why_left(it: Situation) -> str:
+    """Return what lets the open stage be left once it has baked."""
+    if it.passes:
+        return "the gate passes"
+    despite = Reason.BREACH_HELD if _breaks_contract(it.finding) else Reason.DEADLINE_EXCEEDED
+    given = next((record for record in reversed(it.approvals) if record.despite == despite), None)
+    if given is None:
+        return "its deadline is over without a verdict, and analysis.onInconclusive is Advance"
+    which = f" of {', '.join(given.overruled)}" if given.overruled else ""
+    return f"{given.approved_by} approved it in spite of {despite}{which}"
 
 
 def _doubt(it: Situation) -> str:
@@ -582,9 +639,10 @@ def _unapproved(it: Situation) -> Decision | None:
     if it.stage is None or it.approvals or not it.needs_approval(it.stage):
         return None
     following = f"stage {it.next_stage.name}" if it.next_stage else "the end of the rollout"
+    done = f"the gate of stage {it.stage.name} passes" if it.passes else f"stage {it.stage.name} has baked"
     return Hold(
         Reason.AWAITING_APPROVAL,
-        f"the gate of stage {it.stage.name} passes; {following} awaits an Approve of "
+        f"{done}; {following} awaits an Approve of "
         f"revision {it.trial.revision if it.trial else ''} in stage {it.stage.name}",
     )
 
@@ -643,6 +701,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the candidate is ready for its first stage", _opening(_next_stage)),
     ("the contract is breached", _breach),
     ("there is nothing to compare with", _nothing_to_compare),
+    ("nothing is judged in the stage", _nothing_judged),
     ("there are no metrics", _no_metrics),
     ("the route is refused", _route_refused),
     ("the gate is inconclusive", _inconclusive),

@@ -49,6 +49,10 @@ class Engine(StrEnum):
     DISTANCE = "distance"
 
 
+AS_ASKED: Final = (1.0, 1.0)
+"""The time of a rate is as the route's share of the requests makes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arms:
     """
@@ -58,34 +62,53 @@ class Arms:
         events, of: The candidate's; ``0 <= events <= of`` for a ratio. Of a histogram, *events* are its bins,
             ``(n, b + 1)``, and *of* their sum. Of a rate, *of* is time.
         base_events, base_of: The baseline's.
+        times: Of a rate, by what the candidate's time may have to be multiplied, at least and at most, for all n alike:
+            it is known no better than who gets how many requests. 0 and infinity when nobody can tell.
     """
 
     events: FloatArray
     of: FloatArray
     base_events: FloatArray
     base_of: FloatArray
+    times: tuple[float, float] = AS_ASKED
 
     def scaled(self, factor: float | FloatArray) -> "Arms":
         """Return all counts multiplied by *factor*: the same rates, seen more or less often."""
         wide = np.asarray(factor)[..., None] if self.events.ndim > 1 else factor
-        return Arms(self.events * wide, self.of * factor, self.base_events * wide, self.base_of * factor)
+        return Arms(self.events * wide, self.of * factor, self.base_events * wide, self.base_of * factor, self.times)
 
     def take(self, index: BoolArray | NDArray[np.intp] | slice) -> "Arms":
         """Return the hypotheses at *index*."""
-        return Arms(self.events[index], self.of[index], self.base_events[index], self.base_of[index])
+        return Arms(self.events[index], self.of[index], self.base_events[index], self.base_of[index], self.times)
 
     def swapped(self) -> "Arms":
         """Return them with the arms exchanged."""
-        return Arms(self.base_events, self.base_of, self.events, self.of)
+        least, most = self.times
+        return Arms(self.base_events, self.base_of, self.events, self.of, (1 / most, 1 / least if least else np.inf))
 
     def summed(self) -> "Arms":
-        """Return all hypotheses of this one stage as one."""
+        """Return all hypotheses of this one stage as one; of a rate, its times mean something in proportion only."""
         return Arms(
             self.events.sum(axis=0, keepdims=True),
             self.of.sum(keepdims=True),
             self.base_events.sum(axis=0, keepdims=True),
             self.base_of.sum(keepdims=True),
+            self.times,
         )
+
+    def toward(self, sign: int) -> "Arms":
+        """
+        Return them with the time that speaks least for an effect in this direction, above (*sign* +1) or below (-1).
+
+        Whichever time is the true one, a bet on this one pays no more: it is fair, or worse. Nothing is counted where
+        nobody knows the time.
+        """
+        factor = self.times[sign > 0]
+        if factor == 1:
+            return self
+        if not 0 < factor < np.inf:
+            return self.scaled(0.0)
+        return Arms(self.events, self.of * factor, self.base_events, self.base_of)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,13 +90,61 @@ def forecast(
     for stage in stages:
         seen = replace(history, kind=stage.kind.value)
         for clause in contract.clauses:
-            if not clause.judged_in(stage.kind) or (clause.needs_baseline and stage.kind is StageKind.FULL):
+            if not _judged(clause, stage):
                 continue
             hyp = hypotheses(contract, clause, (seen,), design_effect)
             level = shares[clause.name] * error_budget
             found = _outlooks(contract, clause, hyp, stage, None if gates_only else level, error_budget)
             outlooks += [outlook for outlook in found if not (gates_only and outlook.thin)]
     return tuple(outlooks)
+
+
+def _judged(clause: Clause, stage: Stage) -> bool:
+    """Return whether *clause* is judged in *stage*: at full nobody is left on the old revision to compare with."""
+    return clause.judged_in(stage.kind) and not (clause.needs_baseline and stage.kind is StageKind.FULL)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """
+    Something of which a forecast tells nothing.
+
+    Attributes:
+        message: What, and why.
+        passes: Whether a gate passes all the same.
+    """
+
+    message: str
+    passes: bool
+
+
+def gaps(contract: Contract, history: StageCounts, stages: Sequence[Stage]) -> tuple[Gap, ...]:
+    """Return the stages that judge nothing, and the clauses of which no slice was counted; as for ``forecast``."""
+    silent = [
+        _silent_stage(contract, stage) for stage in stages if not any(_judged(it, stage) for it in contract.clauses)
+    ]
+    judged = [clause for clause in contract.clauses if any(_judged(clause, stage) for stage in stages)]
+    return (*silent, *(gap for clause in judged if (gap := _uncounted(clause, history))))
+
+
+def _silent_stage(contract: Contract, stage: Stage) -> Gap:
+    if any(clause.judged_in(stage.kind) for clause in contract.clauses):
+        why = "its clauses compare with the baseline, and nobody is left there: its watch sees nothing"
+        return Gap(f"nothing is judged in stage {stage.name}: {why}", passes=True)
+    why = f"no clause is judged in {stage.kind} stages: its gate never passes"
+    return Gap(f"nothing is judged in stage {stage.name}: {why}", passes=False)
+
+
+def _uncounted(clause: Clause, history: StageCounts) -> Gap | None:
+    """Return that no slice of *clause* was counted: with none at all, its gate has no data."""
+    asked = clause.per or []
+    missing = [
+        it for it in asked if not any((clause.metric, it) in kind for kind in (history.counts, history.histograms))
+    ]
+    if not missing:
+        return None
+    what = f"clause {clause.name}: {clause.metric} was counted in no slice of {', '.join(missing)}"
+    return Gap(f"{what}: what it can prove there is not told", passes=len(missing) < len(asked))
 
 
 def _outlooks(

@@ -6,7 +6,7 @@ from datetime import timedelta
 from modelrelease.api.contract import Contract
 from modelrelease.api.parse import Release
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.status import CandidateStatus, ReleaseStatus
+from modelrelease.api.status import CandidateStatus, ReleaseStatus, StageRecord
 from modelrelease.core.arrival import arrival, wrong_split
 from modelrelease.core.counts import Evidence, MetricsUnavailable, StageCounts
 from modelrelease.core.judge import judge
@@ -35,7 +35,7 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
         has_baseline=status.stable is not None,
         # At full, nobody is left on the old revision: a comparison would be one with the past.
         compared=status.stable is not None and status.stable.weight > 0,
-        time_left=_time_left(release, evidence[-1]),
+        time_left=_time_left(release, record, evidence[-1]),
     )
     doubt = None if verdict.outcome is Outcome.BREACH else _not_arriving(release.contract, evidence[-1], trial)
     if doubt is None:
@@ -44,17 +44,19 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=doubt[0], message=doubt[1], eta=None)
 
 
-def _time_left(release: Release, counts: StageCounts) -> timedelta | None:
+def _time_left(release: Release, record: StageRecord, counts: StageCounts) -> timedelta | None:
     """Return how long the open stage may still wait for a verdict; None when the plan has lost it."""
     stage = next((it for it in release.spec.plan_stages if it.name == counts.stage), None)
-    return max(stage.deadline_time - timedelta(seconds=counts.seconds), timedelta(0)) if stage else None
+    paused = record.counts_from - record.start_time
+    return max(stage.deadline_time + paused - timedelta(seconds=counts.seconds), timedelta(0)) if stage else None
 
 
 def _not_arriving(contract: Contract, stage: StageCounts, trial: CandidateStatus) -> tuple[Reason, str] | None:
     """
     Return why the requests of the open stage do not arrive as the route asks; None when they do, or nobody can tell.
 
-    A breach is not doubted for it: it was counted among the requests that did arrive.
+    A breach is not doubted for it: it was counted among the requests that did arrive, or, of events per second, found
+    whatever the share that arrives may be.
     """
     if stage.kind == "shadow":
         copies = arrival(contract, stage, trial.mirror_percent)

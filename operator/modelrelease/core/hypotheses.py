@@ -5,7 +5,7 @@ What cannot be a count (NaN, infinite, negative, more events than there is anyth
 beyond ``atMost`` are folded into one, ``other``; which ones depends on how much traffic they have, never on outcomes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Final, Protocol
@@ -13,8 +13,9 @@ from typing import Final, Protocol
 import numpy as np
 
 from modelrelease.api.contract import Clause, Contract, Distribution, Quantile, Rate, Ratio, SliceDimension
+from modelrelease.core.arrival import times_of_rates
 from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, FloatArray, Slice, StageCounts
-from modelrelease.core.evidence import Arms, BoolArray
+from modelrelease.core.evidence import AS_ASKED, Arms, BoolArray
 
 OTHER: Final = "other"
 DEFAULT_AT_MOST: Final = 500
@@ -81,7 +82,7 @@ def hypotheses(contract: Contract, clause: Clause, evidence: Sequence[StageCount
     for name in clause.per or []:
         dimension = contract.dimension(name)
         wanted = frozenset(expected_slices(dimension))
-        parts, counts = _folded(*_block(read, name, judged, wanted), dimension, wanted, read.sizes)
+        parts, counts = _folded(*_block(read, name, judged, wanted), dimension, wanted, read)
         blocks.append((parts, counts))
         expected.append(np.array([part in wanted for part in parts], dtype=bool))
     columns = np.concatenate([counts for _, counts in blocks], axis=1)
@@ -89,10 +90,22 @@ def hypotheses(contract: Contract, clause: Clause, evidence: Sequence[StageCount
         parts=tuple(part for parts, _ in blocks for part in parts),
         expected=np.concatenate(expected),
         counted=read.arms(columns.sum(axis=0)),
-        stages=tuple(read.arms(stage) for stage in columns / design_effect),
+        stages=tuple(
+            replace(read.arms(table), times=_times(contract, clause, stage))
+            for stage, table in zip(judged, columns / design_effect, strict=True)
+        ),
         seconds=evidence[-1].seconds,
         bounds=read.bounds,
     )
+
+
+def _times(contract: Contract, clause: Clause, stage: StageCounts) -> tuple[float, float]:
+    """Return by what the candidate's time in a stage may have to be multiplied, at least and at most."""
+    # Where nothing at all may happen, it does not matter in how much time it happened.
+    timeless = not clause.needs_baseline and not clause.margin.value
+    if timeless or not contract.metric(clause.metric).rate:
+        return AS_ASKED
+    return times_of_rates(contract, stage, compared=clause.needs_baseline)
 
 
 class _Reader(Protocol):
@@ -114,6 +127,9 @@ class _Reader(Protocol):
 
     def sizes(self, table: FloatArray) -> FloatArray:
         """Return how much traffic there is: ``(..., 2, k) -> (...)``."""
+
+    def together(self, table: FloatArray) -> FloatArray:
+        """Return slices as one: ``(..., n, 2, k) -> (..., 1, 2, k)``."""
 
     def arms(self, table: FloatArray) -> Arms:
         """Return a table as arms."""
@@ -152,6 +168,13 @@ class _Counters:
         # The exposure of a rate is the same for all slices; what tells them apart is how much happens.
         return np.asarray(table[..., 1 if self.bounded else 0].sum(axis=-1))
 
+    def together(self, table: FloatArray) -> FloatArray:
+        result = table.sum(axis=-3, keepdims=True)
+        if not self.bounded:
+            # What happens in several slices happens in the same time.
+            result[..., 1] = table[..., 1].max(axis=-2, keepdims=True)
+        return np.asarray(result)
+
     def arms(self, table: FloatArray) -> Arms:
         return Arms(table[:, 1, 0], table[:, 1, 1], table[:, 0, 0], table[:, 0, 1])
 
@@ -179,6 +202,9 @@ class _Bins:
 
     def sizes(self, table: FloatArray) -> FloatArray:
         return np.asarray(table.sum(axis=(-2, -1)))
+
+    def together(self, table: FloatArray) -> FloatArray:
+        return np.asarray(table.sum(axis=-3, keepdims=True))
 
     def arms(self, table: FloatArray) -> Arms:
         mine, theirs = table[:, 1], table[:, 0]
@@ -217,19 +243,19 @@ def _folded(
     counts: FloatArray,
     dimension: SliceDimension,
     wanted: frozenset[Slice],
-    sizes: Callable[[FloatArray], FloatArray],
+    read: _Reader,
 ) -> tuple[tuple[Slice, ...], FloatArray]:
-    """Return at most ``atMost`` slices beside the expected ones: the smallest are summed into ``other``."""
+    """Return at most ``atMost`` slices beside the expected ones: the smallest are taken together as ``other``."""
     at_most = dimension.at_most or DEFAULT_AT_MOST
     if len(parts) <= at_most:
         return parts, counts
     other: Slice = tuple((label, OTHER) for label in dimension.labels)
     must = np.array([part in wanted for part in parts], dtype=bool)
-    size = np.where([part == other for part in parts], -1.0, sizes(counts).sum(axis=0))
+    size = np.where([part == other for part in parts], -1.0, read.sizes(counts).sum(axis=0))
     by_size = np.lexsort((np.arange(len(parts)), -size, ~must))
     room = max(at_most - 1, int(must.sum()))
     kept, rest = np.sort(by_size[:room]), by_size[room:]
     if not len(rest):
         return parts, counts
-    together = np.concatenate([counts[:, kept], counts[:, rest].sum(axis=1, keepdims=True)], axis=1)
+    together = np.concatenate([counts[:, kept], read.together(counts[:, rest])], axis=1)
     return (*(parts[index] for index in kept), other), together

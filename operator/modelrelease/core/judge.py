@@ -168,7 +168,7 @@ def _gate_verdict(verdicts: tuple[ClauseVerdict, ...]) -> GateVerdict:
         outcome=outcome,
         on_breach=on_breach,
         reason=_gate_reason(outcome, binding or worst),
-        message=gate_message(outcome, binding or worst),
+        message=gate_message(outcome, binding, [verdict for verdict in worst if verdict.on_breach is OnBreach.WARN]),
         clauses=verdicts,
         blame=tuple(_blamed(worst, on_breach)),
         worst=worst_line(worst),
@@ -324,6 +324,7 @@ def _slice_verdict(
         log_e=float(it.log_e[index]),
         level=float(it.weight[index]) * budget,
         eta=_eta(it, index) if outcome is Outcome.INCONCLUSIVE and not noisy else None,
+        thin=bool(it.thin[index]),
     )
 
 

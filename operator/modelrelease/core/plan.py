@@ -61,6 +61,8 @@ def traffic_of(status: ReleaseStatus) -> Traffic | None:
     weights: dict[str, int] = {}
     if status.stable and status.stable.weight:
         weights[status.stable.revision] = status.stable.weight
+    if status.serving:
+        weights[status.serving.revision] = status.serving.weight
     if trial and trial.weight:
         weights[trial.revision] = trial.weight
     if not weights:
@@ -107,7 +109,9 @@ def _sizes(release: Release, status: ReleaseStatus) -> dict[str, int]:
     sizes: dict[str, int] = {}
     if status.stable:
         sizes[status.stable.revision] = release.spec.replicas
-    if trial := on_trial(status):
+    if status.serving:
+        sizes[status.serving.revision] = release.spec.replicas
+    if (trial := on_trial(status)) and trial.revision not in sizes:
         # Full size once users depend on it, so that a change of spec.server.replicas reaches it too.
         sizes[trial.revision] = release.spec.replicas if trial.weight else pods_of(release, trial)
     return sizes

@@ -21,6 +21,7 @@ from typing import Final
 from modelrelease.api.contract import Clause, Contract, Distribution, Quantile, Rate, Ratio
 from modelrelease.api.parse import Release
 from modelrelease.api.selectors import Matcher, Selector, parse_selector, quoted
+from modelrelease.api.status import StageRecord
 from modelrelease.core.counting import Frame, counter_rise, duration, histogram_rise
 from modelrelease.core.counts import OVERALL_DIMENSION
 
@@ -51,6 +52,24 @@ class StageWindow:
     start: datetime
     end: datetime
     percent: int | None = None
+
+
+def begins_after(scrape_interval: timedelta) -> timedelta:
+    """Return how long after the start of a stage, a whole second, its evidence begins."""
+    return scrape_interval + timedelta(seconds=1)
+
+
+def evidence_window(stage: StageRecord, now: datetime, scrape_interval: timedelta) -> StageWindow:
+    """
+    Return the window of a stage's evidence, up to *now* while it is open.
+
+    It begins a scrape after the stage did, whose start is a whole second. A rise counts from the last sample before its
+    window: by then each pod has one that was taken after the route had come into place, so no request counts that was
+    shared as an earlier stage asked.
+    """
+    end = stage.end_time or now
+    start = stage.start_time + begins_after(scrape_interval)
+    return StageWindow(stage.name, stage.kind, min(start, end), end, stage.percent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ class Question:
             level: Chance of error for which mixtures are tuned.
         """
         if self.buckets is None:
-            return log_evidence(self.engine, stages, bound, sign, self.bet, level)
+            toward = [arms.toward(sign) for arms in stages]
+            return log_evidence(self.engine, toward, bound, sign, self.bet, level)
         bounds = np.broadcast_to(np.asarray(bound, dtype=float), stages[0].of.shape)
         match self.engine:
             case Engine.QUANTILE_RATIO:

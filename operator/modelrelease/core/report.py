@@ -7,7 +7,7 @@ missing.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from math import isinf
+from math import floor, isinf, log10
 from typing import Final
 
 from modelrelease.api.contract import Clause, Distribution, Metric, Quantile, Rate, Ratio
@@ -56,11 +56,19 @@ def signed(number: float, unit: Unit) -> str:
     if unit is Unit.ABSOLUTE:
         return f"{number + 0.0:+.3g}"
     scaled = 100 * number
-    digits = 0 if abs(scaled) >= 10 else 1 if abs(scaled) >= 1 or unit is Unit.RELATIVE else 2
+    digits = 0 if abs(scaled) >= 10 else 1 if abs(scaled) >= 1 or unit is Unit.RELATIVE else _digits(scaled)
     text = f"{scaled:+.{digits}f}"
     if float(text) == 0:
         text = text.replace("-", "+")
     return f"{text} {'%' if unit is Unit.RELATIVE else 'pp'}"
+
+
+def _digits(points: float) -> int:
+    """Return the decimals of less than one percentage point: 2, or as many as show two digits, down to a millionth."""
+    return 2 if abs(points) < _LEAST_POINTS else max(2, 1 - floor(log10(abs(points))))
+
+
+_LEAST_POINTS: Final = 1e-6
 
 
 def bounds(verdict: SliceVerdict, words: Words) -> str:
@@ -258,15 +266,27 @@ def _and_more(parts: Sequence[SliceVerdict]) -> str:
     return f" and {more} more" if more > 0 else ""
 
 
-def gate_message(outcome: Outcome, worst: Sequence[ClauseVerdict]) -> str:
-    """Return what a gate found, for people; *worst* are the clauses that count, worst first."""
+def gate_message(outcome: Outcome, binding: Sequence[ClauseVerdict], advice: Sequence[ClauseVerdict]) -> str:
+    """Return what a gate found, for people; *binding* clauses decide it, *advice* only warns; worst first, both."""
     match outcome:
         case Outcome.PASS:
-            return "every clause holds: " + ", ".join(verdict.clause for verdict in worst)
+            return _passed(binding, advice)
         case Outcome.BREACH | Outcome.INCONCLUSIVE:
-            told = [verdict.message for verdict in worst if verdict.outcome is outcome]
-            more = f"; and {len(told) - _NAMED} more clauses" if len(told) > _NAMED else ""
-            return "; ".join(told[:_NAMED]) + more
+            return _some([verdict.message for verdict in binding or advice if verdict.outcome is outcome])
+
+
+def _passed(binding: Sequence[ClauseVerdict], advice: Sequence[ClauseVerdict]) -> str:
+    """Return why a gate passes, and what it passes in spite of."""
+    broken = [verdict.message for verdict in advice if verdict.outcome is Outcome.BREACH]
+    if not binding and any(verdict.outcome is not Outcome.PASS for verdict in advice):
+        return f"every clause only warns: {_some(broken) or 'none is broken'}"
+    holds = "every clause holds: " + ", ".join(verdict.clause for verdict in binding or advice)
+    return f"{holds}; a warning only: {_some(broken)}" if broken else holds
+
+
+def _some(told: Sequence[str]) -> str:
+    more = f"; and {len(told) - _NAMED} more clauses" if len(told) > _NAMED else ""
+    return "; ".join(told[:_NAMED]) + more
 
 
 def worst_line(worst: Sequence[ClauseVerdict]) -> str:

@@ -62,12 +62,14 @@ class _Applies:
         message: What follows from it.
         stage: Where the candidate is; of an approval, the stage that it approves.
         despite: The hold that it overrules.
+        overruled: Of a breach held, the clauses that are broken.
         ahead: Of an approval given before its stage has opened, the digest of the contract that it was given under.
     """
 
     message: str
     stage: str
     despite: Reason | None = None
+    overruled: tuple[str, ...] = ()
     ahead: str | None = None
 
 
@@ -110,14 +112,26 @@ def _answer(it: Situation, spec: DecisionSpec) -> _Answer:
 def take_up_rollbacks(
     asked: Sequence[Asked], status: ReleaseStatus, invalid: InvalidSpec, now: datetime
 ) -> tuple[ReleaseStatus, tuple[Ruling, ...]]:
-    """Do the same while the spec cannot be carried out: then a Rollback applies, and nothing else can."""
+    """
+    Do the same while the spec cannot be carried out: then a Rollback applies, and nothing else can.
+
+    A contract that is not there may be back in a moment, as when a tool deletes it and makes it anew: what else people
+    decided waits for it, without a ruling.
+    """
     rulings = []
     for one in _oldest_first(asked):
+        if invalid.reason is Reason.CONTRACT_NOT_FOUND and not _needs_no_contract(one, status):
+            continue
         ruling = _rule(one, status, now, partial(_answer_without_spec, status, invalid))
         rulings.append(ruling)
         if ruling.record:
             status = status.model_copy(update={"decisions": [*status.decisions, ruling.record][-DECISIONS_KEPT:]})
     return status, tuple(rulings)
+
+
+def _needs_no_contract(asked: Asked, status: ReleaseStatus) -> bool:
+    rolls_back = isinstance(asked.spec, DecisionSpec) and asked.spec.decision is Verb.ROLLBACK
+    return rolls_back or isinstance(asked.spec, str) or _is_known(asked, status)
 
 
 def _answer_without_spec(status: ReleaseStatus, invalid: InvalidSpec, spec: DecisionSpec) -> _Answer:
@@ -136,7 +150,7 @@ def _rule(asked: Asked, status: ReleaseStatus, now: datetime, answer: Callable[[
     spec = asked.spec
     if isinstance(spec, str):
         return Ruling(asked, DecisionOutcome.REFUSED, spec)
-    if any(record.uid == asked.uid for record in known_decisions(status)):
+    if _is_known(asked, status):
         return Ruling(asked, DecisionOutcome.APPLIED, _APPLIED[spec.decision].format(revision=spec.revision))
     match answer(spec):
         case _Applies() as applies:
@@ -149,6 +163,7 @@ def _rule(asked: Asked, status: ReleaseStatus, now: datetime, answer: Callable[[
                 approved_by=spec.approved_by,
                 reason=(spec.reason or "")[:REASON_KEPT],
                 despite=applies.despite,
+                overruled=list(applies.overruled) or None,
                 ahead=applies.ahead,
                 time=now,
             )
@@ -157,6 +172,10 @@ def _rule(asked: Asked, status: ReleaseStatus, now: datetime, answer: Callable[[
             return Ruling(asked, DecisionOutcome.STALE, message)
         case _Impossible(message=message):
             return Ruling(asked, DecisionOutcome.REFUSED, message)
+
+
+def _is_known(asked: Asked, status: ReleaseStatus) -> bool:
+    return any(record.uid == asked.uid for record in known_decisions(status))
 
 
 def known_decisions(status: ReleaseStatus) -> list[DecisionRecord]:
@@ -183,14 +202,22 @@ def _approve(it: Situation, spec: DecisionSpec) -> _Answer:
     if under_another_contract(it.record, it.release):
         return _Past(f"the contract was edited: the evidence of stage {it.record.name} begins anew")
     despite = _held_by(it)
-    if any(record.despite == despite for record in it.approvals):
+    new = despite is Reason.BREACH_HELD and it.unseen
+    if not new and any(record.despite == despite for record in it.approvals):
         return _approved_already(it.record.name, spec)
     if despite is None and not it.needs_approval(it.stage):
         return _needs_none(it.record.name)
     what = f"stage {it.record.name} is left as soon as its gate passes"
     if despite:
         what = f"stage {it.record.name} is left in spite of {despite}"
-    return _Applies(f"recorded: {what}", it.record.name, despite)
+    return _Applies(f"recorded: {what}", it.record.name, despite, _overruled(it, despite))
+
+
+def _overruled(it: Situation, despite: Reason | None) -> tuple[str, ...]:
+    """Return the clauses that an approval in spite of *despite* is about: those that are broken now."""
+    if despite is not Reason.BREACH_HELD or not isinstance(it.finding, GateVerdict):
+        return ()
+    return tuple(clause.clause for clause in it.finding.held)
 
 
 def _not_open(it: Situation, spec: DecisionSpec) -> _Answer:

@@ -19,12 +19,14 @@ from modelrelease.api.status import (
     ROLLED_BACK,
     CandidateStatus,
     Condition,
+    DecisionRecord,
     Followed,
     GateStatus,
     HistoryEntry,
     LineageStatus,
     Rejected,
     ReleaseStatus,
+    RevisionStatus,
     StableStatus,
     StageRecord,
     Suggestion,
@@ -42,6 +44,7 @@ from modelrelease.core.decide import (
     RollBack,
     Situation,
     Start,
+    on_trial,
     replicas_for,
     suggests,
 )
@@ -93,6 +96,7 @@ def transition_invalid(
     if isinstance(decision, RollBack):
         # How many ended rollouts are to be kept, nobody can say now.
         status = rolled_back(status, decision, now, history_limit=max(HISTORY_KEPT, len(status.history)))
+    status = _unseen(status, now)
     # Conditions that nobody looks after meanwhile are left out, which means unknown.
     wanted = [
         ("Ready", "False", invalid.reason, invalid.message),
@@ -109,7 +113,9 @@ def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
     changes: dict[str, Any] = {}
     match it.finding:
         case MetricsUnavailable():
-            changes["metrics_missing_since"] = it.status.metrics_missing_since or it.now
+            # Who has stopped everything may stop Prometheus, too.
+            suspended = it.release.spec.suspend
+            changes["metrics_missing_since"] = None if suspended else it.status.metrics_missing_since or it.now
         case GateVerdict() as verdict:
             changes["metrics_missing_since"] = None
             assert it.record is not None, "a verdict is given on an open stage only"
@@ -122,16 +128,45 @@ def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
     if it.seen.history and not isinstance(it.seen.history, MetricsUnavailable):
         changes["forecast"] = stage_forecasts(it.release, it.seen.history[-1])
     if it.trial:
-        stages = it.trial.stages
+        stages = _paused(it.trial.stages, it.now) if it.release.spec.suspend else _resumed(it)
         if dossier:
             stages = [*stages[:-1], stages[-1].model_copy(update={"evidence": dossier})]
         # Nobody is blamed for what was not there while a person had stopped everything.
-        counts = it.missing_pods and not it.release.spec.suspend
-        since = (it.trial.unavailable_since or it.now) if counts else None
+        moves = not it.release.spec.suspend
         changes["candidate"] = it.trial.model_copy(
-            update={"unavailable_since": since, "lineage": _lineage(it), "stages": stages}
+            update={
+                "unavailable_since": (it.trial.unavailable_since or it.now) if moves and it.missing_pods else None,
+                "silent_since": (it.trial.silent_since or it.now) if moves and it.silent else None,
+                "lineage": _lineage(it),
+                "stages": stages,
+            }
         )
     return it.status.model_copy(update=changes)
+
+
+def _paused(stages: Sequence[StageRecord], now: datetime) -> list[StageRecord]:
+    """Return the stages with the open one paused: nothing is decided in it, so its deadline does not come nearer."""
+    return [
+        stage if stage.end_time or stage.paused_since else stage.model_copy(update={"paused_since": now})
+        for stage in stages
+    ]
+
+
+def _resumed(it: Situation) -> list[StageRecord]:
+    """Return the stages with the pause of the open one, if there was any, left out of its deadline."""
+    assert it.trial is not None, "the caller has a candidate"
+    if it.record is None or it.record.paused_since is None:
+        return it.trial.stages
+    on = {"paused_since": None, "deadline_since": (it.record.counts_from + it.paused).replace(microsecond=0)}
+    return [*it.trial.stages[:-1], it.record.model_copy(update=on)]
+
+
+def _unseen(status: ReleaseStatus, now: datetime) -> ReleaseStatus:
+    """Return the status of a release at which nobody looks: nothing is known to have been missing all the time."""
+    status = status.model_copy(update={"metrics_missing_since": None})
+    if (trial := on_trial(status)) is None:
+        return status
+    return _with_candidate(status, unavailable_since=None, silent_since=None, stages=_paused(trial.stages, now))
 
 
 def _lineage(it: Situation) -> LineageStatus | None:
@@ -200,7 +235,8 @@ def _beginning(it: Situation) -> ReleaseStatus:
     """Return the status in which evidence and bake of the open stage begin now: its route has come into place."""
     assert it.trial is not None, "only a candidate has stages"
     *ended, open_ = it.trial.stages
-    return _with_candidate(it.status, stages=[*ended, open_.model_copy(update={"start_time": it.now})])
+    begun = open_.model_copy(update={"routed": True, "start_time": it.now})
+    return _with_candidate(it.status, stages=[*ended, begun])
 
 
 def _start(it: Situation) -> ReleaseStatus:
@@ -224,6 +260,7 @@ def _start(it: Situation) -> ReleaseStatus:
             "stage": PENDING,
             "stage_start_time": it.now,
             "stable": _all_users(it.status.stable),
+            "serving": _serving(it),
             "candidate": candidate,
             "gate": None,
             "forecast": [],
@@ -234,6 +271,13 @@ def _start(it: Situation) -> ReleaseStatus:
     )
 
 
+def _serving(it: Situation) -> RevisionStatus | None:
+    """Return who keeps the users while the next candidate gets ready, where there is no stable revision to do it."""
+    if it.status.stable or it.trial is None or not it.trial.weight:
+        return it.status.serving
+    return RevisionStatus(revision=it.trial.revision, version=it.trial.version, weight=it.trial.weight, since=it.now)
+
+
 def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
     assert it.trial is not None, "only a candidate advances"
     percent = stage.mirror_percent if stage.kind is StageKind.SHADOW else stage.weight
@@ -242,6 +286,7 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
         kind=stage.kind.value,
         percent=percent,
         contract=it.release.contract.digest,
+        routed=False,
         start_time=it.now,
     )
     stable = it.status.stable and it.status.stable.model_copy(update={"weight": 100 - stage.weight})
@@ -252,17 +297,27 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
         stages=[*_closed(it.trial.stages, it.now), record],
     )
     # The verdict that opened the stage says nothing of it.
-    return status.model_copy(update={"stage": stage.name, "stage_start_time": it.now, "stable": stable, "gate": None})
+    serving = None if stage.weight else it.status.serving
+    moved = {"stage": stage.name, "stage_start_time": it.now, "stable": stable, "serving": serving, "gate": None}
+    return status.model_copy(update=moved)
 
 
 def _rejudge(it: Situation) -> ReleaseStatus:
     assert it.trial is not None, "only a candidate is judged"
     assert it.record is not None, "only an open stage is"
-    again = it.record.model_copy(update={"contract": it.release.contract.digest, "start_time": it.now})
+    begun = {"contract": it.release.contract.digest, "start_time": it.now, "deadline_since": None}
+    again = it.record.model_copy(update=begun)
     stages = [*_closed(it.trial.stages, it.now), again][-STAGES_KEPT:]
     return _with_candidate(it.status, stages=stages).model_copy(
-        update={"stage_start_time": it.now, "gate": None, "forecast": []}
+        update={"stage_start_time": it.now, "gate": None, "forecast": [], "decisions": _voided(it)}
     )
+
+
+def _voided(it: Situation) -> list[DecisionRecord]:
+    """Return the decisions with the approvals of the open stage void: what was approved, another contract judged."""
+    void = [record for record in it.approvals if record.ahead is None]
+    since = {"void_since": it.now}
+    return [record.model_copy(update=since) if record in void else record for record in it.status.decisions]
 
 
 def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:

@@ -68,6 +68,8 @@ class SliceVerdict:
         log_e: Natural logarithm of the e-value against "the clause holds here", summed over stages.
         level: Share of the error budget; the slice is proved broken when its e-value reaches 1/level.
         eta: How much longer until it is assured, at the present rates and traffic; None when that is not in sight.
+        thin: The slice has so little of the traffic that it is assured only together with the other thin ones: alone,
+            its doubt keeps no clause from passing.
     """
 
     part: Slice
@@ -83,6 +85,7 @@ class SliceVerdict:
     log_e: float
     level: float
     eta: timedelta | None
+    thin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,12 @@ class GateVerdict:
     blame: tuple[Blame, ...]
     worst: str
     eta: timedelta | None = None
+
+    @property
+    def held(self) -> tuple[ClauseVerdict, ...]:
+        """The broken clauses that a person decides about."""
+        broken = (it for it in self.clauses if it.outcome is Outcome.BREACH)
+        return tuple(it for it in broken if it.on_breach is OnBreach.HOLD)
 
 
 Finding = GateVerdict | MetricsUnavailable
