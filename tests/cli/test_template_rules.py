@@ -84,6 +84,11 @@ def test_what_is_said_of_a_template_is_refused_by_the_cluster(applied, change, p
     assert answer in done.stderr
 
 
+def test_what_the_parser_refuses_is_not_told_twice():
+    found = lint(changed({f"{TEMPLATE}.metadata.labels.app": True}), {})
+    assert [it.path for it in found] == [f"{TEMPLATE}.metadata.labels.app"]
+
+
 def test_fields_that_kubernetes_has_are_not_spoken_of():
     """Of every depth, and with the keys that are anybody's own."""
     pod = {

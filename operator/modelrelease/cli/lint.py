@@ -86,9 +86,11 @@ def _of_spec(body: Mapping[str, Any], contracts: Contracts) -> list[Remark]:
             asked = parse_decision({**body, "metadata": _IDENTITY}).spec
             return [_refused(*it) for it in _problems(asked)] if isinstance(asked, str) else []
         case _:
-            found = _of_release(body, contracts)
-            refused = [_refused(*problem) for problem in template_problems(body["spec"])]
-            return [*(it for it in found if it.severity is Severity.REFUSED), *refused] if refused else found
+            said = _of_release(body, contracts)
+            before = [it for it in said if it.severity is Severity.REFUSED]
+            paths = {it.path for it in before}
+            refused = [_refused(*it) for it in template_problems(body["spec"]) if it[0] not in paths]
+            return [*before, *refused] if refused else said
 
 
 _IDENTITY: Final = {"name": "decision", "uid": "", "creationTimestamp": "2000-01-01T00:00:00Z"}
