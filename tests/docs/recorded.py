@@ -88,8 +88,10 @@ def on(cluster: Cluster, namespace: str) -> Callable[[str], Shown]:
 
 async def _say(cluster: Cluster, body: Object, release: Recorded) -> None:
     async with cluster.client() as client:
+        moment = NOW
         for second, announcement in enumerate(release.said):
-            moment = NOW + timedelta(seconds=second)
+            # What tells of no recorded moment is told right after what does.
+            moment = announcement.time or moment + timedelta(microseconds=1)
             # Each was said of another version of the object; what is said of one version twice is one event.
             version = {**body, "metadata": {**body["metadata"], "resourceVersion": f"{second}"}}
             await KubeCluster(client, clock=lambda moment=moment: moment).emit(version, announcement)
