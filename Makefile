@@ -38,7 +38,7 @@ check: lint types unit ## The fast inner loop, under a minute: lint, types, unit
 
 test: verify ## Everything that proves the project, the end-to-end suite on the real cluster included
 	@$(BIN)/python -m e2e.cluster build
-	@$(BIN)/pytest -m "not cluster and not faults" -n 2 --dist loadgroup
+	@$(BIN)/pytest -m "not cluster and not faults" -n 2 --dist loadscope --no-loadscope-reorder
 	@$(BIN)/pytest tests/faults -m faults -q -s
 	@$(BIN)/pytest e2e -m cluster
 

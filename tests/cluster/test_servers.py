@@ -17,8 +17,6 @@ from e2e.cluster.apiserver import ApiServer
 from e2e.cluster.progress import ClusterError
 from e2e.cluster.prometheus import PrometheusServer, Target
 
-pytestmark = pytest.mark.xdist_group("servers")
-
 
 @pytest.fixture(scope="module")
 def server():

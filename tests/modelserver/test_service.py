@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-pytestmark = [pytest.mark.modelserver, pytest.mark.xdist_group("modelserver")]
+pytestmark = pytest.mark.modelserver
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,6 @@ def test_nothing_answered_is_a_failure(free_port):
 
 
 @pytest.mark.modelserver
-@pytest.mark.xdist_group("modelserver")
 def test_the_replay_reaches_the_real_service(start):
     """Real applications through the command to the real service: all answered, all counted."""
     with start() as server:

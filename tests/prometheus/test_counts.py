@@ -26,7 +26,7 @@ from tests.builders import a_release
 from tests.prometheus.exposition import BOUNDS
 from tests.prometheus.pods import Pod, pods
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.xdist_group("story")]
+pytestmark = pytest.mark.prometheus
 
 SCRAPE = 0.5
 OLD, NEW = "aaaaaaa", "bbbbbbb"

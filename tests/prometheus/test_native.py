@@ -14,7 +14,7 @@ from modelrelease.core.queries import StageWindow
 from tests.builders import a_release
 from tests.prometheus.pods import NAMESPACE, RELEASE
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.xdist_group("native")]
+pytestmark = pytest.mark.prometheus
 
 SCRAPE = 0.5
 REQUESTS = 37

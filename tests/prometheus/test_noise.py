@@ -21,7 +21,7 @@ from modelrelease.core.queries import StageWindow
 from tests.builders import a_release
 from tests.prometheus.pods import NAMESPACE, RELEASE
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.xdist_group("noise")]
+pytestmark = pytest.mark.prometheus
 
 SCRAPE = 5
 STEP = 10

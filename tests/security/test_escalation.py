@@ -24,7 +24,7 @@ from tests.adapters.test_kube import _manifests
 from tests.builders import NOW, a_body, a_release
 from tests.security.conftest import ACCOUNT, HOME, Admin, a_gateway, a_gateway_class
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.xdist_group("security")]
+pytestmark = pytest.mark.apiserver
 
 MALLORY = "mallory"
 RELEASES = {"apiGroups": ["modelrelease.dev"], "resources": ["modelreleases"], "verbs": ["*"]}

@@ -18,7 +18,7 @@ from tests.engine.test_operator import operating, until
 from tests.prometheus.pods import NAMESPACE, RELEASE, Pod, pods
 from tests.security.conftest import HOME, a_gateway, a_gateway_class, playing
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.slow, pytest.mark.xdist_group("security")]
+pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
 
 SCRAPE = 0.5
 CONTRACT = {
