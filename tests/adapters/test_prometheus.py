@@ -284,7 +284,15 @@ async def test_nobody_there(read):
         unused.bind(("127.0.0.1", 0))
         result = await read(url=f"http://127.0.0.1:{unused.getsockname()[1]}")
     assert isinstance(result, MetricsUnavailable)
-    assert "cannot be reached" in result.message
+    assert result.message.endswith(" cannot be reached: Connection refused"), "whoever is woken reads no questions"
+
+
+async def test_nobody_of_that_name(read):
+    """A name that does not resolve is told without the question that was to be asked there."""
+    result = await read(url="http://prometheus.invalid:9090")
+    assert isinstance(result, MetricsUnavailable)
+    assert "cannot be reached: " in result.message
+    assert "query" not in result.message
 
 
 @pytest.mark.parametrize("url", ["http://", "gopher://x", "http://[::1", "no-url"])

@@ -1,6 +1,7 @@
 """``get``, ``watch`` and ``history`` on paper, in every state."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -160,3 +161,12 @@ def test_history_tells_who_decided_what():
 
 def test_a_forecast_by_name():
     assert "clause steady needs about 9 h in country=FR" in text(forecasts(sight("pending").status.forecast))
+
+
+def test_a_bar_is_full_only_of_users():
+    """Of a first release that has not begun, no share is anybody's."""
+    first = sight("first release")
+    waits = first.status.candidate.model_copy(update={"weight": 0})
+    nobody = replace(first, status=first.status.model_copy(update={"candidate": waits}))
+    for it, bar in [(first, "█" * 40), (sight("canary, baking"), "█" * 40), (nobody, "░" * 40)]:
+        assert bar in text(as_live(it, BY))

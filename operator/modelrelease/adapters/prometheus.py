@@ -365,15 +365,22 @@ def _series(element: dict[str, Any]) -> Series:
 def _reason(error: requests.exceptions.RequestException) -> str:
     match error:
         case requests.exceptions.SSLError():
-            return f"has a certificate that is not trusted, or wants one: {error}"
+            return f"has a certificate that is not trusted, or wants one: {_root(error)}"
         case requests.exceptions.ConnectTimeout():
             return f"cannot be connected to within {CONNECT_SECONDS:g} s"
         case requests.exceptions.Timeout():
             return f"did not answer within {READ_SECONDS:g} s"
         case requests.exceptions.ConnectionError():
-            return f"cannot be reached: {error}"
+            return f"cannot be reached: {_root(error)}"
         case _:
             return f"cannot be asked: {error}"
+
+
+def _root(error: BaseException) -> str:
+    """Return what the operating system said; the errors around it repeat the whole question."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 # What an answer must be.

@@ -112,7 +112,8 @@ def _bar(sight: Sight) -> Text:
     bar = Text()
     if stable:
         bar.append(f"{called(sight.status, stable)} {stable.weight} % ", "green")
-    bar.append("█" * (_BAR - candidates), "green")
+    others = _BAR - candidates
+    bar.append(*("█" * others, "green") if stable else ("░" * others, "dim"))
     bar.append("█" * candidates, "cyan")
     if trial:
         copies = f" and copies of {trial.mirror_percent} %" if trial.mirror_percent else ""
