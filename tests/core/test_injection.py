@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import promql_parser
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from modelrelease.api.parse import InvalidSpec, Release, parse
@@ -118,6 +118,7 @@ def _release(events: str, of: str = "d_total") -> Release | InvalidSpec:
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(text=selectors(), more=st.booleans())
+@example(text="x{x_total='`\"'}", more=False)
 def test_what_users_write_stays_a_selector(text, more):
     """It is refused with where, what and what is allowed, or every question that it leads to is about this release."""
     release = _release(text)

@@ -79,8 +79,8 @@ class Selector:
 
 
 def quoted(value: str) -> str:
-    """Return *value* as a PromQL string; its escapes are a superset of JSON's."""
-    return json.dumps(value, ensure_ascii=False)
+    """Return *value* as a PromQL string: JSON's escapes are known there, and the parser wants no bare backtick."""
+    return json.dumps(value, ensure_ascii=False).replace("`", r"\x60")
 
 
 def selector_problem(text: str, forbidden_labels: frozenset[str]) -> str | None:
