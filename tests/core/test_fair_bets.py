@@ -1,22 +1,27 @@
 """
 Every engine's e-values are fair: expected to be at most 1 while the promise holds, and so at any stopping time.
 
-By enumeration of all outcomes where they can be counted, for the exact engines at the margin and inside of it; the
-approximate ones (ratio, difference, distance) keep their level, by enumeration of one look and simulation of many.
+By enumeration of all outcomes, at the margin and inside of it. The approximate engines (ratio, difference, distance)
+are fair because their bets have a price: that it is enough is shown for the bets that the judge places, over rates,
+sizes and splits of the traffic, at one look and for one who stops at the best moment; simulation shows many looks.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
-from modelrelease.core.assess import log_harm
+from modelrelease.core.assess import PASS_LEVEL, log_harm
 from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, SLICE_HARM, Arms, Bet, Engine, log_evidence
 from modelrelease.core.histograms import Buckets, distance_evidence, level_evidence, ratio_evidence, shift_evidence
-from modelrelease.core.question import DISTANCE_BET, Question, Side
+from modelrelease.core.hypotheses import Hypotheses
+from modelrelease.core.question import DISTANCE_BET, Question, Side, exclusion, harm
+from tests.core.judging import a_contract
 
 ASSURANCE = Bet(ASSURANCE_MULTIPLIERS, 100.0)
 INSIDE = st.sampled_from([0.0, 1.0]) | st.floats(0.001, 0.999)
@@ -185,32 +190,216 @@ def test_a_quantile_alone_is_fair_unless_the_bins_refute_it(n, shares, tail, sig
     assert float(np.exp(log_e) @ stats.multinomial.pmf(mine, n, shares)) <= FAIR
 
 
-# By enumeration: approximate engines.
-
-LARGEST_EXPECTED = 1.5
-"""Of the engines that rest on a normal approximation: more than one look was seen to give away (docs/verdicts.md)."""
+# By enumeration: engines that rest on a normal approximation, in the very bets that the judge places.
 
 
-@given(
-    st.sampled_from([(Engine.RATIO, ratio) for ratio in (0.5, 0.95, 1.0, 1.05, 1.5)])
-    | st.sampled_from([(Engine.DIFFERENCE, step) for step in (-0.05, -0.01, 0.0, 0.01, 0.05)]),
-    st.integers(1, 40),
-    st.integers(1, 120),
-    st.floats(0.02, 0.95),
-    SIGNS,
-    st.sampled_from([36.0, 100.0, 400.0]),
+@dataclass(frozen=True)
+class Placed:
+    """A bet as the judge places it: against "effect <= bound" (*sign* +1) or "effect >= bound" (-1), at a level."""
+
+    question: Question
+    bound: float
+    sign: int
+    level: float
+
+    def expected(self, counts: Arms, bases: np.ndarray, depth: float = 0.0) -> np.ndarray:
+        """Return the expected e-value at each base rate, the candidate's so deep inside of what is allowed."""
+        e = np.exp(np.minimum(self.question.evidence([counts], self.bound, self.sign, self.level), _IMPOSSIBLE))
+        bases, rates = self.rates(bases, depth)
+        n1, n0 = int(counts.of[0]), int(counts.base_of[0])
+        mine, base = (stats.binom.pmf(np.arange(n + 1), n, p[:, None]) for n, p in ((n1, rates), (n0, bases)))
+        return np.asarray(((mine @ e.reshape(n1 + 1, n0 + 1)) * base).sum(axis=1))
+
+    def rates(self, bases: np.ndarray, depth: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """Return the base rates at which the bound can be reached, and the candidate's, at or inside of it."""
+        rates = bases * self.bound if self.question.proportional else bases + self.bound
+        possible = (rates > 0) & (rates < 1)
+        edge = 0.0 if self.sign > 0 else 1.0
+        return bases[possible], rates[possible] * (1 - depth) + edge * depth
+
+
+_IMPOSSIBLE = 700.0
+"""Evidence beyond it belongs to outcomes that the promise rules out."""
+
+
+def placed(**clause: Any) -> list[Placed]:
+    """Return all bets about a clause on a metric whose rate is high: for a breach at several budgets, for a pass."""
+    better = clause.pop("better", "Lower")
+    contract = a_contract({"name": "it", "metric": "block-rate", "per": ["country"], **clause}, better=better)
+    it, metric = contract.clauses[0], contract.metric("block-rate")
+    counts = Arms(*(np.array([float(n)]) for n in (40, 100, 400, 1000)))
+    hyp = Hypotheses(((),), np.zeros(1, dtype=bool), counts, (counts,), 60.0)
+    bets = []
+    for overall in (True, False):
+        question, excluded = harm(it, metric, hyp, overall=overall), exclusion(it, metric, hyp, overall=overall)
+        bets += [
+            Placed(question, side.bound, side.sign, level) for side in question.sides for level in (0.2, 0.01, 1e-4)
+        ]
+        bets += [Placed(excluded, side.bound, -side.sign, PASS_LEVEL) for side in excluded.sides]
+    return bets
+
+
+RELATIVE = [
+    {"within": "5%"},
+    {"within": "50%"},
+    {"within": "150%"},
+    {"improves": True},
+    {"improves": True, "better": "Higher"},
+    {"within": "1%", "assure": {"overall": "5%", "slices": "20%"}},
+    {"noWorse": "5%", "assure": {"overall": "300%", "slices": "100%"}},
+]
+IN_POINTS = [{"within": points} for points in ("0.1pp", "0.5pp", "1pp", "5pp", "20pp", "50pp")]
+SIZES = [(1, 1), (12, 12), (200, 200), (1, 9), (5, 45), (40, 360), (12, 1), (30, 3), (200, 20), (1, 99), (6, 594)]
+BASES = np.array(
+    [1e-4, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.999]
 )
-@settings(max_examples=150, deadline=None)
-def test_approximate_engines_are_nearly_fair_and_keep_their_level_at_one_look(asked, n1, n0, base, sign, information):
-    engine, bound = asked
-    rate = base * bound if engine is Engine.RATIO else base + bound
-    assume(0 < rate < 1)
-    counts = two_arms(n1, n0)
-    chance = binomials(counts, rate, base)
-    log_e = log_evidence(engine, [counts], bound, sign, Bet((), information), 0.05)
-    assert float(np.exp(log_e) @ chance) <= LARGEST_EXPECTED
-    for level in (0.05, 0.01, 0.001):
-        assert float(chance[log_e >= np.log(1 / level)].sum()) <= level
+"""Of the baseline; beside them those that bring the candidate near 0 or 1."""
+
+
+def bases_of(bet: Placed) -> np.ndarray:
+    """Return base rates down to those at which the candidate nearly always, or never, has an event."""
+    ends = np.array([1e-4, 1e-3, 0.01, 0.05, 0.95, 0.99, 0.999, 0.9999])
+    there = ends / bet.bound if bet.question.proportional else ends - bet.bound
+    return np.unique(np.concatenate([BASES, there[(there > 0) & (there < 1)]]))
+
+
+def expected_of(clause: dict[str, Any], sizes: tuple[int, int], depth: float = 0.0) -> float:
+    """Return the largest expected e-value of any bet about *clause* at any base rate."""
+    counts = two_arms(*sizes)
+    return max(float(bet.expected(counts, bases_of(bet), depth).max(initial=0.0)) for bet in placed(**clause))
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "{} of {}".format(*sizes))
+@pytest.mark.parametrize("clause", RELATIVE + IN_POINTS, ids=lambda clause: " ".join(map(str, clause.values())))
+def test_bets_by_the_normal_mixture_are_fair(clause, sizes):
+    """Breach and pass, both directions, at the bound: no base rate and no split of the traffic gives away."""
+    assert expected_of(clause, sizes) <= 1
+
+
+@pytest.mark.parametrize("clause", RELATIVE + IN_POINTS, ids=lambda clause: " ".join(map(str, clause.values())))
+@pytest.mark.parametrize("depth", [0.01, 0.1, 0.5])
+def test_bets_by_the_normal_mixture_are_fair_inside_the_bound(clause, depth):
+    assert max(expected_of(clause, sizes, depth) for sizes in ((12, 12), (30, 3), (20, 180))) <= 1
+
+
+def best_stop(bet: Placed, split: tuple[int, int], looks: list[int], base: float) -> float:
+    """
+    Return what one can expect who knows all rates and stops at the best look, at the bound.
+
+    Backwards from the last look: go on where more is to be expected than is in hand (Snell's envelope). At look k there
+    were k times as many requests in each arm as *split* says.
+    """
+    (base,), (rate,) = bet.rates(np.array([base]))
+
+    def in_hand(look: int) -> np.ndarray:
+        n1, n0 = (look * n for n in split)
+        log_e = bet.question.evidence([two_arms(n1, n0)], bet.bound, bet.sign, bet.level)
+        return np.exp(np.minimum(log_e, _IMPOSSIBLE)).reshape(n1 + 1, n0 + 1)
+
+    value = in_hand(looks[-1])
+    for before, look in zip([0, *looks][-2::-1], looks[::-1], strict=False):
+        for axis, (n, p) in enumerate(zip(split, (rate, base), strict=True)):
+            new = (look - before) * n
+            chance = stats.binom.pmf(np.arange(new + 1), new, p)
+            value = np.apply_along_axis(np.correlate, axis, value, chance, "valid")
+        value = np.maximum(value, in_hand(before)) if before else value
+    return float(value[0, 0])
+
+
+STOPPING = [
+    pytest.param({"within": "1%", "assure": {"slices": "5%"}}, (1, 30), 0.95, id="a pass of 5 %, rates near 1"),
+    pytest.param({"within": "5%", "assure": {"slices": "20%"}}, (1, 30), 0.82, id="a pass of 20 %, rates near 1"),
+    pytest.param({"noWorse": "20%", "better": "Higher"}, (12, 1), 0.95, id="a breach, most traffic in the candidate"),
+    pytest.param({"within": "20pp"}, (1, 30), 0.79, id="20 points, rates near 1"),
+    pytest.param({"within": "5pp"}, (12, 1), 0.001, id="5 points, a rare event"),
+    pytest.param({"within": "5%"}, (1, 9), 0.4, id="a usual ratio"),
+    pytest.param({"within": "1pp"}, (1, 9), 0.3, id="a usual difference"),
+]
+
+
+@pytest.mark.parametrize(("clause", "split", "base"), STOPPING)
+def test_stopping_at_the_best_moment_wins_nothing(clause, split, base):
+    """The worst found of several thousand bounds, splits, rates and widths of the mixture; and two usual ones."""
+    looks = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+    bets = [bet for bet in placed(**clause) if bet.rates(np.array([base]))[0].size]
+    assert max(best_stop(bet, split, looks, base) for bet in bets) <= 1
+
+
+@pytest.mark.parametrize("clause", [RELATIVE[0], RELATIVE[1], IN_POINTS[1], IN_POINTS[3]], ids=str)
+def test_two_stages_of_the_normal_mixture_are_fair_together(clause):
+    """Splits of 1 to 3 and of 2 to 1, base rates of 30 % and of 60 %, and the other way round."""
+    outcomes = every(4, 12, 10, 5)
+    sizes = [np.full(outcomes[0].size, float(n)) for n in (4, 12, 10, 5)]
+    first, second = (
+        Arms(outcomes[0], sizes[0], outcomes[1], sizes[1]),
+        Arms(*outcomes[2:3], sizes[2], outcomes[3], sizes[3]),
+    )
+    for bet in placed(**clause):
+        e = np.exp(np.minimum(bet.question.evidence([first, second], bet.bound, bet.sign, bet.level), _IMPOSSIBLE))
+        for early, late in ((0.3, 0.6), (0.6, 0.3)):
+            (one, other), (rate, other_rate) = bet.rates(np.array([early, late]))
+            chance = binomials(first, rate, one) * binomials(second, other_rate, other)
+            assert float(e @ chance) <= 1
+
+
+def index_of(shares: np.ndarray, base_shares: np.ndarray) -> float:
+    """Return the population stability index."""
+    return float(((shares - base_shares) * np.log(shares / base_shares)).sum())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("limit", [0.05, 0.1, 0.2])
+@pytest.mark.parametrize("tilt", [(-1, 0, 1), (1, 0, -1), (-1, 2, -1), (1, -2, 1)])
+def test_distances_from_a_known_baseline_are_fair(tilt, limit, sign):
+    """300 observations in three bins, at the limit; at each of the levels that are asked for."""
+    base = np.array([0.2, 0.3, 0.5])
+
+    def shares(strength: float) -> np.ndarray:
+        weights = base * np.exp(strength * np.array(tilt))
+        return np.asarray(weights / weights.sum())
+
+    moved = shares(optimize.brentq(lambda strength: index_of(shares(strength), base) - limit, 0, 5))
+    mine = compositions(300, 3)
+    n = len(mine)
+    counts = Arms(mine, np.full(n, 300.0), np.tile(base * 1e7, (n, 1)), np.full(n, 1e7))
+    chance = stats.multinomial.pmf(mine, 300, moved)
+    for level in (0.2, 0.05, 0.01, 1e-4):
+        log_e = distance_evidence(
+            [counts], Buckets(np.array([1.0, 2.0]), edges=(0, 1, 2)), np.full(n, limit), sign, DISTANCE_BET, level
+        )
+        assert float(np.exp(np.minimum(log_e, _IMPOSSIBLE)) @ chance) <= 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("sizes", [(200, 200), (200, 1000), (600, 300)])
+def test_distances_of_two_arms_are_fair(sizes, sign):
+    """Two bins that hold at least a tenth of each arm."""
+    n1, n0 = sizes
+    x1, x0 = every(n1, n0)
+    counts = Arms(
+        np.column_stack([x1, n1 - x1]),
+        np.full(x1.size, float(n1)),
+        np.column_stack([x0, n0 - x0]),
+        np.full(x0.size, float(n0)),
+    )
+    for limit in (0.05, 0.2):
+        log_e = distance_evidence(
+            [counts], Buckets(np.array([1.0]), edges=(0, 1)), np.full(x1.size, limit), sign, DISTANCE_BET, 0.05
+        )
+        e = np.exp(np.minimum(log_e, _IMPOSSIBLE))
+        for base in (0.15, 0.3, 0.5):
+            for end in (0.99, 0.01):
+
+                def beyond(share: float, base: float = base, limit: float = limit) -> float:
+                    return index_of(np.array([share, 1 - share]), np.array([base, 1 - base])) - limit
+
+                if beyond(end) > 0 and 0.1 <= (share := optimize.brentq(beyond, base, end)) <= 0.9:
+                    assert float(e @ binomials(counts_of_first(counts), share, base)) <= 1
+
+
+def counts_of_first(counts: Arms) -> Arms:
+    """Return the first bin's counts as events."""
+    return Arms(counts.events[:, 0], counts.of, counts.base_events[:, 0], counts.base_of)
 
 
 # By simulation: any stopping time.
