@@ -34,6 +34,7 @@ from modelrelease.core.decide import (
     on_trial,
     refuse,
     under_another_contract,
+    without_copies,
 )
 from modelrelease.core.dossier import Dossier, dossier, lost, named
 from modelrelease.core.elapsed import Jump
@@ -160,7 +161,7 @@ async def reconcile(
 
     seen = await _observe(release, before, decided, world, moment)
     found = evaluate(release, before, seen.evidence)
-    situation, rulings = take_up(Situation(release, before, seen, found, now, jumps))
+    situation, rulings = take_up(without_copies(Situation(release, before, seen, found, now, jumps)))
     decision = decide(situation)
     left = dossier(situation, decision)
     unkept = None

@@ -12,7 +12,7 @@ from modelrelease.api.contract import OnBreach
 from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, Release, parse
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.status import DecisionRecord
+from modelrelease.api.status import DecisionRecord, ReleaseStatus
 from modelrelease.core.decide import (
     TABLE,
     Advance,
@@ -28,6 +28,7 @@ from modelrelease.core.decide import (
     decide,
     needs_approval,
     refuse,
+    without_copies,
 )
 from modelrelease.core.observation import GatewayProblem
 from tests.builders import (
@@ -72,6 +73,15 @@ def _on(policy: str, **analysis: str) -> object:
 
 def _with_approval(stage: str, approval: str) -> list[dict[str, object]]:
     return [{**it, "approval": approval} if it["name"] == stage else it for it in a_body()["spec"]["stages"]]
+
+
+def _after_shadow(**changes: object) -> ReleaseStatus:
+    """Return the status of a canary that follows a shadow, and whose route nobody has found in place."""
+    status = a_status()
+    (canary,) = status.candidate.stages
+    shadow = canary.model_copy(update={"name": "shadow", "kind": "shadow", "end_time": canary.start_time})
+    stages = [shadow, canary.model_copy(update={"routed": False, **changes})]
+    return status.model_copy(update={"candidate": status.candidate.model_copy(update={"stages": stages})})
 
 
 CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
@@ -554,6 +564,26 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "analysis.onNoMetrics Rollback at its deadline",
         a_situation(a_status(metrics_missing=31 * MINUTE), NO_METRICS, release=_on("onNoMetrics", to="Rollback")),
         (RollBack, Reason.METRICS_UNAVAILABLE),
+    ),
+    (
+        "the shadow's copies may be counted",
+        "a breach while the route is not written is one of copies",
+        without_copies(a_situation(_after_shadow(), a_verdict(BREACH), observation=seen(route=a_route(in_sync=False)))),
+        (Hold, Reason.NOT_ACCEPTED, False),
+    ),
+    (
+        "the shadow's copies may be counted",
+        "nor do they count when the route is first found in place",
+        without_copies(a_situation(_after_shadow(), a_verdict(BREACH))),
+        (Hold, Reason.BAKING, False),
+    ),
+    (
+        "the contract is breached",
+        "once the route was seen written, whether or not a Gateway answers",
+        without_copies(
+            a_situation(_after_shadow(written=True), a_verdict(BREACH), observation=seen(route=a_route(accepted=None)))
+        ),
+        (RollBack, Reason.CONTRACT_BREACHED),
     ),
     (
         "the route is refused",

@@ -302,7 +302,9 @@ def _until(reason: str, stage: str = "shadow", **spec: Any) -> Callable[[Lab], A
 async def _ticks_until(reason: str, lab: Lab) -> None:
     for _ in range(60):
         await lab.tick()
-        if reason == next(c["reason"] for c in lab.kube.status["conditions"] if c["type"] == "Ready"):
+        found = next(c["reason"] for c in lab.kube.status["conditions"] if c["type"] == "Ready")
+        # A stage whose route has just come into place has the reason Baking too, and nothing judged yet.
+        if reason == found and lab.kube.status.get("gate"):
             return
     raise AssertionError(f"{reason} was not reached: {lab.kube.status}")
 
@@ -365,6 +367,13 @@ def _coarse(stage: StageCounts) -> StageCounts:
 async def _not_accepted(lab: Lab) -> None:
     await _in("canary-10")(lab)
     lab.kube.objects["HTTPRoute", "radar"]["status"] = {"parents": []}
+    await lab.tick()
+
+
+async def _gateway_silent(lab: Lab) -> None:
+    await _in("shadow")(lab)
+    lab.kube.gateway_answers = False
+    await lab.run(until="canary-10")
     await lab.tick()
 
 
@@ -535,6 +544,7 @@ STATES: Final[dict[str, State]] = {
     "no-baseline": State(_until("Baking", "full", contract=_RELATIVE), "InProgress", "Progressing"),
     "nothing-judged": State(_until("Baking", contract=_NOT_IN_SHADOW), "InProgress", "Progressing"),
     "not-accepted": State(_not_accepted, "InProgress", "Progressing"),
+    "gateway-silent": State(_gateway_silent, "InProgress", "Progressing"),
     "pods-missing": State(_pods_missing, "InProgress", "Progressing"),
     "deadline-over": State(_deadline_over, "InProgress", "Progressing"),
     "canary": State(_canary, "InProgress", "Progressing"),

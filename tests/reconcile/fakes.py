@@ -46,6 +46,7 @@ class FakeKube:
     restarting: set[str] = field(default_factory=set)
     gateway: Object | None = field(default_factory=lambda: {"spec": {"gatewayClassName": "envoy"}})
     gateway_class: Object | None = None
+    gateway_answers: bool = True
     crash_at: int | None = None
     down: set[str] = field(default_factory=set)
     says_no: dict[str, str] = field(default_factory=dict)  # by the first word of a write, in the API server's words
@@ -144,7 +145,8 @@ class FakeKube:
         def effect() -> bool:
             live = self._shown(manifest)
             if manifest["kind"] == "HTTPRoute":
-                status = {"parents": [_accepted(parent) for parent in manifest["spec"]["parentRefs"]]}
+                parents = manifest["spec"]["parentRefs"] if self.gateway_answers else []
+                status = {"parents": [_accepted(parent) for parent in parents]}
                 live = {**live, "metadata": {**live["metadata"], "generation": 1}, "status": status}
             self.objects[key] = live
             return True

@@ -59,6 +59,10 @@ class StageRecord(StatusModel):
         default=None,
         description="Whether the route was found as the stage asks; until then its evidence and its bake do not begin.",
     )
+    written: bool | None = Field(
+        default=None,
+        description="Whether the route was seen written after a shadow, before a Gateway answered: breaches count now.",
+    )
     start_time: Time = Field(description="When it was entered; from when its route is in place on, when that was.")
     end_time: Time | None = None
     evidence: str | None = Field(default=None, description="ConfigMap that holds what its gate was left on.")

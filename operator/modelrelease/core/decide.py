@@ -16,7 +16,7 @@ The last row always answers, and no row raises: a fault is a Hold with a reason,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeGuard
 
@@ -262,6 +262,24 @@ class Situation:
         if self.record is None or self.record.routed is not False or route is None:
             return False
         return route.in_sync and route.accepted is True
+
+    @property
+    def counts_copies(self) -> bool:
+        """
+        Whether what is counted for the open stage may be the copies of the shadow before it.
+
+        The candidate gets them until the route is written, be it for minutes. They say nothing of what users get: its
+        few pods may be slow with all the copies, and what is promised of canaries was not promised of a shadow.
+        """
+        if self.trial is None or self.record is None or self.record.routed is not False or self.record.written:
+            return False
+        return [it.kind == "shadow" for it in self.trial.stages[-2:]] == [True, False]
+
+    @property
+    def left_shadow(self) -> bool:
+        """Whether the route is first seen written after a shadow, and no Gateway has answered: users may be on it."""
+        route = self.seen.route
+        return self.counts_copies and route is not None and route.in_sync and route.accepted is None
 
     @property
     def paused(self) -> timedelta:
@@ -514,6 +532,17 @@ def _breach(it: Situation) -> Decision | None:
     return RollBack(Reason.CONTRACT_BREACHED, verdict.message)
 
 
+def without_copies(it: Situation) -> Situation:
+    """Return the situation without a verdict on what may be the copies of the stage before."""
+    return replace(it, finding=None) if it.counts_copies and isinstance(it.finding, GateVerdict) else it
+
+
+def _copies_counted(it: Situation) -> Decision | None:
+    if it.finding is not None or not it.counts_copies:
+        return None
+    return _route_refused(it) or _route_not_in_place(it)
+
+
 def _held(it: Situation, verdict: GateVerdict) -> Decision | None:
     """Hold for every broken clause that no approval has seen; what it has not seen, nobody approved."""
     message = verdict.message
@@ -700,6 +729,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the candidate is too small for its first stage", _opening(_grow)),
     ("the candidate is ready for its first stage", _opening(_next_stage)),
     ("the contract is breached", _breach),
+    ("the shadow's copies may be counted", _copies_counted),
     ("there is nothing to compare with", _nothing_to_compare),
     ("nothing is judged in the stage", _nothing_judged),
     ("there are no metrics", _no_metrics),

@@ -222,7 +222,9 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
 
 def _hold(it: Situation, decision: Hold) -> ReleaseStatus:
     if it.begins:
-        return _beginning(it)
+        return _seen(it, routed=True, start_time=it.now)
+    if it.left_shadow:
+        return _seen(it, written=True, start_time=it.now)
     if decision.reason is not Reason.READY or it.status.stage == COMPLETED:
         return it.status
     # The spec went back to the stable revision after a rollback: nothing is on trial, nothing is broken.
@@ -231,12 +233,11 @@ def _hold(it: Situation, decision: Hold) -> ReleaseStatus:
     )
 
 
-def _beginning(it: Situation) -> ReleaseStatus:
-    """Return the status in which evidence and bake of the open stage begin now: its route has come into place."""
+def _seen(it: Situation, **changes: object) -> ReleaseStatus:
+    """Return the status with what was seen of the route of the open stage; it counts from its ``start_time`` on."""
     assert it.trial is not None, "only a candidate has stages"
     *ended, open_ = it.trial.stages
-    begun = open_.model_copy(update={"routed": True, "start_time": it.now})
-    return _with_candidate(it.status, stages=[*ended, begun])
+    return _with_candidate(it.status, stages=[*ended, open_.model_copy(update=changes)])
 
 
 def _start(it: Situation) -> ReleaseStatus:
@@ -323,7 +324,9 @@ def _voided(it: Situation) -> list[DecisionRecord]:
 def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
     breach = decision.reason is Reason.CONTRACT_BREACHED
     blamed = it.finding.blame[0] if breach and isinstance(it.finding, GateVerdict) and it.finding.blame else None
-    return rolled_back(it.status, decision, it.now, history_limit=it.release.spec.history_limit, blamed=blamed)
+    # An operator that is new may find route and breach in one look.
+    status = _seen(it, routed=True) if it.begins else it.status
+    return rolled_back(status, decision, it.now, history_limit=it.release.spec.history_limit, blamed=blamed)
 
 
 def rolled_back(
