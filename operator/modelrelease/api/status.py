@@ -220,7 +220,7 @@ class DecisionRecord(StatusModel):
     ahead: str | None = Field(
         default=None,
         description="Of an Approve given before its stage began: digest of the contract that it was given under. "
-        "Under another one it counts no more.",
+        "Once there was another one, it counts no more.",
     )
     void_since: Time | None = Field(
         default=None,

@@ -209,7 +209,8 @@ class Situation:
     def approved_ahead(self, stage: Stage) -> bool:
         """Return whether a person approved *stage* before it was opened, and the contract is still the same."""
         given = decided(self.status, Verb.APPROVE, self.trial) if self.trial else ()
-        return any(it.stage == stage.name and it.ahead == self.release.contract.digest for it in given)
+        contract = self.release.contract.digest
+        return any(it.stage == stage.name and it.ahead and it.approves_under(contract) for it in given)
 
     def needs_approval(self, stage: Stage) -> bool:
         """Return whether a person has to say that *stage* is left; nobody is asked about a first release."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, assert_never
 
+from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import Stage, StageKind
@@ -48,6 +49,7 @@ from modelrelease.core.decide import (
     replicas_for,
     suggests,
 )
+    under_another_contract,
 from modelrelease.core.judge import gate_status
 from modelrelease.core.observation import Workload
 from modelrelease.core.outlook import stage_forecasts
@@ -110,7 +112,7 @@ def transition_invalid(
 
 def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
     """Return the status with this tick's gate, and with the moments since when something is missing."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"decisions": _under_this_contract(it)}
     match it.finding:
         case MetricsUnavailable():
             # Who has stopped everything may stop Prometheus, too.
@@ -148,6 +150,12 @@ def _paused(stages: Sequence[StageRecord], now: datetime) -> list[StageRecord]:
     """Return the stages with the open one paused: nothing is decided in it, so its deadline does not come nearer."""
     return [
         stage if stage.end_time or stage.paused_since else stage.model_copy(update={"paused_since": now})
+def _under_this_contract(it: Situation) -> list[DecisionRecord]:
+    """Return the decisions with the approvals void that were given ahead under another contract: for ever."""
+    contract = it.release.contract.digest
+    return _void(it, [record for record in it.status.decisions if record.ahead not in {None, contract}])
+
+
         for stage in stages
     ]
 
@@ -298,7 +306,11 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
     )
     # The verdict that opened the stage says nothing of it.
     serving = None if stage.weight else it.status.serving
-    moved = {"stage": stage.name, "stage_start_time": it.now, "stable": stable, "serving": serving, "gate": None}
+    moved: dict[str, Any] = {"stage": stage.name, "stage_start_time": it.now, "stable": stable, "serving": serving}
+    moved["gate"] = None
+    if it.record and it.record.name == stage.name:
+        # Nobody has approved that it is left with another share of the requests.
+        moved["decisions"] = _void(it, [record for record in it.status.decisions if record.stage == stage.name])
     return status.model_copy(update=moved)
 
 
@@ -308,14 +320,18 @@ def _rejudge(it: Situation) -> ReleaseStatus:
     begun = {"contract": it.release.contract.digest, "start_time": it.now, "deadline_since": None}
     again = it.record.model_copy(update=begun)
     stages = [*_closed(it.trial.stages, it.now), again][-STAGES_KEPT:]
-    return _with_candidate(it.status, stages=stages).model_copy(
-        update={"stage_start_time": it.now, "gate": None, "forecast": [], "decisions": _voided(it)}
-    )
+    # What was approved, another contract judged.
+    decisions = _void(it, [given for given in it.approvals if given.ahead is None])
+    status = _with_candidate(it.status, stages=stages)
+    return status.model_copy(update={**moved, "forecast": [], "decisions": decisions})
 
 
-def _voided(it: Situation) -> list[DecisionRecord]:
-    """Return the decisions with the approvals of the open stage void: what was approved, another contract judged."""
-    void = [record for record in it.approvals if record.ahead is None]
+    moved = {"stage_start_time": it.now, "gate": None}
+    if not under_another_contract(it.record, it.release):
+        # Of what is lost no record is kept either; a person's word about the stage is not lost with it.
+        return _with_candidate(it.status, stages=[*it.trial.stages[:-1], again]).model_copy(update=moved)
+def _void(it: Situation, approvals: Sequence[DecisionRecord]) -> list[DecisionRecord]:
+    """Return the decisions with these *approvals*, as far as they are any and count yet, void."""
     since = {"void_since": it.now}
     return [record.model_copy(update=since) if record in void else record for record in it.status.decisions]
 
@@ -323,6 +339,7 @@ def _voided(it: Situation) -> list[DecisionRecord]:
 def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
     breach = decision.reason is Reason.CONTRACT_BREACHED
     blamed = it.finding.blame[0] if breach and isinstance(it.finding, GateVerdict) and it.finding.blame else None
+    void = [record for record in approvals if record.decision is Verb.APPROVE and record.void_since is None]
     return rolled_back(it.status, decision, it.now, history_limit=it.release.spec.history_limit, blamed=blamed)
 
 
