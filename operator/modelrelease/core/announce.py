@@ -97,6 +97,7 @@ def announce(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
         *_decisions(before, after),
         *_rollout(before, after, finding),
         *_forecast(before, after),
+        *_more_is_held(before, after, finding),
         *_conditions(before, after),
         *_automation(before, after),
     ]
@@ -322,3 +323,14 @@ def _condition(new: Condition, old: Condition | None, stage: str) -> Iterator[An
             yield Announcement("Warning", new.reason, new.message)
         case "Stalled", "True" if stage != ROLLED_BACK:
             yield Announcement("Warning", "RevisionRejected", new.message)
+def _more_is_held(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
+    """Tell of every further clause that breaks while a person decides; of the first, the condition tells."""
+    holds = [status.condition("AwaitingApproval") for status in (before, after)]
+    if not isinstance(finding, GateVerdict) or any(it is None or it.reason != Reason.BREACH_HELD for it in holds):
+        return
+    told = {it.name for it in before.gate.clauses if it.verdict is Outcome.BREACH} if before.gate else set()
+    for clause in finding.held:
+        if clause.clause not in told:
+            yield Announcement("Warning", "ContractBreached", f"{clause.message}. A person decides about this one, too")
+
+
