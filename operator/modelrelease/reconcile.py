@@ -299,7 +299,10 @@ async def _evidence(release: Release, status: ReleaseStatus, world: World, momen
     trial = on_trial(status)
     if trial is None or trial.current_stage is None or under_another_contract(trial.current_stage, release):
         return None
-    windows = [evidence_window(stage, moment, world.scrape_interval) for stage in trial.evidence_stages]
+    windows = [
+        evidence_window(stage, moment, world.scrape_interval, first=stage is trial.stages[0])
+        for stage in trial.evidence_stages
+    ]
     return await _read(release, windows, status, trial.revision, world, EVIDENCE_LIMIT)
 
 

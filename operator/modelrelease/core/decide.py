@@ -9,7 +9,8 @@ situation and returns a decision or None; it changes nothing. So the table reads
     what is ordered                   the stable revision, a rejected one, a new one
     what cannot work                  a name that is taken, a Gateway that is absent
     whether the candidate lives       not available yet, not available any more
-    what the evidence says            breach, no metrics, inconclusive
+    what was edited on the way        fewer users in the open stage, another contract
+    what the evidence says            breach, lost, no metrics, inconclusive
     and only then what comes next     bake, approval, grow, next stage, complete
 
 The last row always answers, and no row raises: a fault is a Hold with a reason, never a verdict.
@@ -88,7 +89,7 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Rejudge:
-    """The contract was edited: what counts for the open stage, its evidence and its bake, begins anew."""
+    """The contract was edited, or the evidence is lost: the open stage, its evidence and its bake, begins anew."""
 
     message: str
 
@@ -320,6 +321,11 @@ def on_trial(status: ReleaseStatus) -> CandidateStatus | None:
 def decided(status: ReleaseStatus, verb: Verb, trial: CandidateStatus) -> tuple[DecisionRecord, ...]:
     """Return what people decided about the candidate with this verb, in order."""
     return tuple(it for it in status.decisions if it.decision == verb and it.revision == trial.revision)
+
+    @property
+    def counts(self) -> StageCounts | None:
+        """What was counted in the open stage; None when nothing was read."""
+        return self.seen.evidence[-1] if isinstance(self.seen.evidence, tuple) and self.seen.evidence else None
 
 
 def needs_approval(spec: ReleaseSpec, stage: Stage) -> bool:
@@ -584,6 +590,18 @@ def _inconclusive(it: Situation) -> Decision | None:
     if it.waited <= stage.deadline_time:
         return Hold(verdict.reason, verdict.message)
     message = f"the deadline of stage {stage.name} is over: {verdict.message}"
+def _evidence_is_lost(it: Situation) -> Decision | None:
+    """Begin anew: nobody knows what was counted since the stage began, and waiting would not bring it back."""
+    counts = it.counts
+    if it.record is None or counts is None or not any(counts.forgotten):
+        return None
+    arms = [name for name, gone in zip(("baseline", "candidate"), counts.forgotten, strict=True) if gone]
+    return Rejudge(
+        f"Prometheus has no samples of the {' and the '.join(arms)} from when stage {it.record.name} began: it has "
+        "lost its data, or did not scrape the pods then. The stage's evidence, its bake and its deadline begin anew"
+    )
+
+
     match it.release.spec.on_inconclusive:
         case OnInconclusive.ROLLBACK:
             return RollBack(Reason.DEADLINE_EXCEEDED, message)
@@ -728,3 +746,4 @@ def refuse(invalid: InvalidSpec, status: ReleaseStatus) -> Hold | RollBack:
     if trial and status.stable and (given := decided(status, Verb.ROLLBACK, trial)):
         return RollBack(Reason.REQUESTED, f"asked for by {_who(given[-1])}")
     return Hold(invalid.reason, invalid.message, stalled=True)
+    ("the stage's evidence is lost", _evidence_is_lost),
