@@ -27,6 +27,7 @@ from modelrelease.core.decide import (
     Cancel,
     Decision,
     Hold,
+    Reshare,
     RollBack,
     Situation,
     Start,
@@ -350,7 +351,7 @@ def _waits_for(unkept: AdapterError, status: ReleaseStatus) -> Hold:
 
 def _returns_users(before: ReleaseStatus, decision: Decision) -> bool:
     """Return whether the route is to be written first and alone: users are taken off a candidate."""
-    leaves = isinstance(decision, RollBack | Cancel | Start)
+    leaves = isinstance(decision, RollBack | Cancel | Start | Reshare)
     return leaves and before.candidate is not None and bool(before.candidate.stages)
 
 

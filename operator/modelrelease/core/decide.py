@@ -95,6 +95,14 @@ class Rejudge:
 
 
 @dataclass(frozen=True, slots=True)
+class Reshare:
+    """The open stage begins anew with the share that the spec has come to ask for: fewer users, or other copies."""
+
+    stage: Stage
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RollBack:
     """All traffic returns to the stable revision, and the candidate is rejected."""
 
@@ -116,7 +124,7 @@ class Complete:
     message: str
 
 
-Decision = Hold | Start | Prepare | Advance | Rejudge | RollBack | Cancel | Complete
+Decision = Hold | Start | Prepare | Advance | Rejudge | Reshare | RollBack | Cancel | Complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +249,22 @@ class Situation:
         return tuple(stage for stage in stages if stage.kind is StageKind.FULL) if self.initial else stages
 
     @property
+    def raised(self) -> bool:
+        """Whether the spec has come to ask for more users in the open stage than it was entered with."""
+        return self.stage is not None and self.trial is not None and self.stage.weight > self.trial.weight
+
+    @property
     def next_stage(self) -> Stage | None:
-        """The stage after the open one, or the first; None when the open one is the last."""
+        """
+        The stage after the open one, or the first; None when the open one is the last.
+
+        After a stage that is to have more users than it was entered with comes that stage once more: what was proved
+        with few is not proved with many.
+        """
         if self.stage is None:
             return self.plan[0]
+        if self.raised:
+            return self.stage
         following = self.plan[self.plan.index(self.stage) + 1 :]
         return following[0] if following else None
 
@@ -302,9 +322,13 @@ class Situation:
         """Time of the open stage of which Prometheus has samples of the candidate."""
         return self._counted(lambda it: it.covered)
 
+    @property
+    def counts(self) -> StageCounts | None:
+        """What was counted in the open stage; None when nothing was read."""
+        return self.seen.evidence[-1] if isinstance(self.seen.evidence, tuple) and self.seen.evidence else None
+
     def _counted(self, seconds: Callable[[StageCounts], float | None]) -> timedelta:
-        counts = self.seen.evidence[-1] if isinstance(self.seen.evidence, tuple) and self.seen.evidence else None
-        told = seconds(counts) if counts else None
+        told = seconds(self.counts) if self.counts else None
         return self.open_for if told is None else min(self.open_for, timedelta(seconds=told))
 
 
@@ -321,11 +345,6 @@ def on_trial(status: ReleaseStatus) -> CandidateStatus | None:
 def decided(status: ReleaseStatus, verb: Verb, trial: CandidateStatus) -> tuple[DecisionRecord, ...]:
     """Return what people decided about the candidate with this verb, in order."""
     return tuple(it for it in status.decisions if it.decision == verb and it.revision == trial.revision)
-
-    @property
-    def counts(self) -> StageCounts | None:
-        """What was counted in the open stage; None when nothing was read."""
-        return self.seen.evidence[-1] if isinstance(self.seen.evidence, tuple) and self.seen.evidence else None
 
 
 def needs_approval(spec: ReleaseSpec, stage: Stage) -> bool:
@@ -438,6 +457,22 @@ def _stage_left_the_plan(it: Situation) -> Decision | None:
     if it.record is None or it.stage:
         return None
     return Start(f"stage {it.record.name} is no longer in spec.stages: the rollout starts over")
+
+
+def _share_edited(it: Situation) -> Decision | None:
+    """Fewer users, or other copies that no user sees, need no proof; more users wait until the gate has passed."""
+    if it.stage is None or it.trial is None or rolls_back(it):
+        return None
+    old, new, copies = it.trial.weight, it.stage.weight, ""
+    if it.stage.kind is StageKind.SHADOW:
+        old, new, copies = it.trial.mirror_percent, it.stage.mirror_percent, "copies of "
+    if old == new or it.raised:
+        return None
+    return Reshare(
+        it.stage,
+        f"stage {it.stage.name}: spec.stages asks for {copies}{new} % of requests instead of {old} %: its evidence, "
+        "its bake and its deadline begin anew",
+    )
 
 
 def _contract_edited(it: Situation) -> Decision | None:
@@ -555,6 +590,18 @@ def _nothing_judged(it: Situation) -> Decision | None:
     return held or _grow(it) or _next_stage(it) or _short_of_pods(it) or Complete(verdict.message)
 
 
+def _evidence_is_lost(it: Situation) -> Decision | None:
+    """Begin anew: nobody knows what was counted since the stage began, and waiting would not bring it back."""
+    counts = it.counts
+    if it.record is None or counts is None or not any(counts.forgotten):
+        return None
+    arms = [name for name, gone in zip(("baseline", "candidate"), counts.forgotten, strict=True) if gone]
+    return Rejudge(
+        f"Prometheus has no samples of the {' and the '.join(arms)} from when stage {it.record.name} began: it has "
+        "lost its data, or did not scrape the pods then. The stage's evidence, its bake and its deadline begin anew"
+    )
+
+
 def _no_metrics(it: Situation) -> Decision | None:
     if it.finding is not None and not isinstance(it.finding, MetricsUnavailable):
         return None
@@ -590,18 +637,6 @@ def _inconclusive(it: Situation) -> Decision | None:
     if it.waited <= stage.deadline_time:
         return Hold(verdict.reason, verdict.message)
     message = f"the deadline of stage {stage.name} is over: {verdict.message}"
-def _evidence_is_lost(it: Situation) -> Decision | None:
-    """Begin anew: nobody knows what was counted since the stage began, and waiting would not bring it back."""
-    counts = it.counts
-    if it.record is None or counts is None or not any(counts.forgotten):
-        return None
-    arms = [name for name, gone in zip(("baseline", "candidate"), counts.forgotten, strict=True) if gone]
-    return Rejudge(
-        f"Prometheus has no samples of the {' and the '.join(arms)} from when stage {it.record.name} began: it has "
-        "lost its data, or did not scrape the pods then. The stage's evidence, its bake and its deadline begin anew"
-    )
-
-
     match it.release.spec.on_inconclusive:
         case OnInconclusive.ROLLBACK:
             return RollBack(Reason.DEADLINE_EXCEEDED, message)
@@ -657,13 +692,17 @@ def _at(it: Situation, left: timedelta) -> str:
 def _unapproved(it: Situation) -> Decision | None:
     if it.stage is None or it.approvals or not it.needs_approval(it.stage):
         return None
-    following = f"stage {it.next_stage.name}" if it.next_stage else "the end of the rollout"
+    following = _called(it.next_stage, again=it.raised) if it.next_stage else "the end of the rollout"
     done = f"the gate of stage {it.stage.name} passes" if it.passes else f"stage {it.stage.name} has baked"
     return Hold(
         Reason.AWAITING_APPROVAL,
         f"{done}; {following} awaits an Approve of "
         f"revision {it.trial.revision if it.trial else ''} in stage {it.stage.name}",
     )
+
+
+def _called(stage: Stage, *, again: bool) -> str:
+    return f"stage {stage.name}, once more with {stage.weight} % of requests," if again else f"stage {stage.name}"
 
 
 def _grow(it: Situation) -> Decision | None:
@@ -685,7 +724,7 @@ def _grown(it: Situation, stage: Stage) -> Decision | None:
 def _next_stage(it: Situation) -> Decision | None:
     if it.next_stage is None:
         return None
-    return Advance(it.next_stage, f"stage {it.next_stage.name}")
+    return Advance(it.next_stage, _called(it.next_stage, again=it.raised).removesuffix(","))
 
 
 def _short_of_pods(it: Situation) -> Decision | None:
@@ -715,12 +754,14 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the candidate is not available yet", _pending),
     ("the candidate is not available any more", _unavailable),
     ("a person promoted it", _promoted),
+    ("the open stage asks for another share", _share_edited),
     ("the contract was edited", _contract_edited),
     ("the candidate is too small for its first stage", _opening(_grow)),
     ("the candidate is ready for its first stage", _opening(_next_stage)),
     ("the contract is breached", _breach),
     ("there is nothing to compare with", _nothing_to_compare),
     ("nothing is judged in the stage", _nothing_judged),
+    ("the stage's evidence is lost", _evidence_is_lost),
     ("there are no metrics", _no_metrics),
     ("the route is refused", _route_refused),
     ("the gate is inconclusive", _inconclusive),
@@ -746,4 +787,3 @@ def refuse(invalid: InvalidSpec, status: ReleaseStatus) -> Hold | RollBack:
     if trial and status.stable and (given := decided(status, Verb.ROLLBACK, trial)):
         return RollBack(Reason.REQUESTED, f"asked for by {_who(given[-1])}")
     return Hold(invalid.reason, invalid.message, stalled=True)
-    ("the stage's evidence is lost", _evidence_is_lost),

@@ -42,14 +42,15 @@ from modelrelease.core.decide import (
     Hold,
     Prepare,
     Rejudge,
+    Reshare,
     RollBack,
     Situation,
     Start,
     on_trial,
     replicas_for,
     suggests,
-)
     under_another_contract,
+)
 from modelrelease.core.judge import gate_status
 from modelrelease.core.observation import Workload
 from modelrelease.core.outlook import stage_forecasts
@@ -131,6 +132,9 @@ def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
         changes["forecast"] = stage_forecasts(it.release, it.seen.history[-1])
     if it.trial:
         stages = _paused(it.trial.stages, it.now) if it.release.spec.suspend else _resumed(it)
+        if it.record:
+            asked = it.stage.weight if it.stage and it.raised else None
+            stages = [*stages[:-1], stages[-1].model_copy(update={"raise_to": asked})]
         if dossier:
             stages = [*stages[:-1], stages[-1].model_copy(update={"evidence": dossier})]
         # Nobody is blamed for what was not there while a person had stopped everything.
@@ -146,16 +150,16 @@ def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
     return it.status.model_copy(update=changes)
 
 
-def _paused(stages: Sequence[StageRecord], now: datetime) -> list[StageRecord]:
-    """Return the stages with the open one paused: nothing is decided in it, so its deadline does not come nearer."""
-    return [
-        stage if stage.end_time or stage.paused_since else stage.model_copy(update={"paused_since": now})
 def _under_this_contract(it: Situation) -> list[DecisionRecord]:
     """Return the decisions with the approvals void that were given ahead under another contract: for ever."""
     contract = it.release.contract.digest
     return _void(it, [record for record in it.status.decisions if record.ahead not in {None, contract}])
 
 
+def _paused(stages: Sequence[StageRecord], now: datetime) -> list[StageRecord]:
+    """Return the stages with the open one paused: nothing is decided in it, so its deadline does not come nearer."""
+    return [
+        stage if stage.end_time or stage.paused_since else stage.model_copy(update={"paused_since": now})
         for stage in stages
     ]
 
@@ -211,10 +215,10 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
         case Hold():
             return _hold(it, decision)
         case Start():
-            return _start(it)
+            return _start(it, decision)
         case Prepare(replicas=replicas):
             return _with_candidate(it.status, replicas=replicas, unavailable_since=it.now)
-        case Advance(stage=stage):
+        case Advance(stage=stage) | Reshare(stage=stage):
             return _advance(it, stage)
         case Rejudge():
             return _rejudge(it)
@@ -247,7 +251,7 @@ def _beginning(it: Situation) -> ReleaseStatus:
     return _with_candidate(it.status, stages=[*ended, begun])
 
 
-def _start(it: Situation) -> ReleaseStatus:
+def _start(it: Situation, decision: Start) -> ReleaseStatus:
     first = it.plan[0]
     desired = it.release.desired
     candidate = CandidateStatus(
@@ -261,7 +265,9 @@ def _start(it: Situation) -> ReleaseStatus:
     )
     ended: dict[str, Any] = {}
     if it.trial:
-        ended = _recorded(it, "Superseded", Reason.SUPERSEDED, f"replaced by revision {desired.name}")
+        again = it.trial.revision == desired.name
+        why = decision.message if again else f"replaced by revision {desired.name}"
+        ended = _recorded(it, "Superseded", Reason.SUPERSEDED, why)
     decisions = ended.get("decisions", it.status.decisions)
     return it.status.model_copy(
         update={
@@ -302,7 +308,7 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
         it.status,
         weight=stage.weight,
         mirror_percent=stage.mirror_percent,
-        stages=[*_closed(it.trial.stages, it.now), record],
+        stages=[*_closed(it.trial.stages, it.now), record][-STAGES_KEPT:],
     )
     # The verdict that opened the stage says nothing of it.
     serving = None if stage.weight else it.status.serving
@@ -319,6 +325,10 @@ def _rejudge(it: Situation) -> ReleaseStatus:
     assert it.record is not None, "only an open stage is"
     begun = {"contract": it.release.contract.digest, "start_time": it.now, "deadline_since": None}
     again = it.record.model_copy(update=begun)
+    moved = {"stage_start_time": it.now, "gate": None}
+    if not under_another_contract(it.record, it.release):
+        # Of what is lost no record is kept either; a person's word about the stage is not lost with it.
+        return _with_candidate(it.status, stages=[*it.trial.stages[:-1], again]).model_copy(update=moved)
     stages = [*_closed(it.trial.stages, it.now), again][-STAGES_KEPT:]
     # What was approved, another contract judged.
     decisions = _void(it, [given for given in it.approvals if given.ahead is None])
@@ -326,20 +336,16 @@ def _rejudge(it: Situation) -> ReleaseStatus:
     return status.model_copy(update={**moved, "forecast": [], "decisions": decisions})
 
 
-    moved = {"stage_start_time": it.now, "gate": None}
-    if not under_another_contract(it.record, it.release):
-        # Of what is lost no record is kept either; a person's word about the stage is not lost with it.
-        return _with_candidate(it.status, stages=[*it.trial.stages[:-1], again]).model_copy(update=moved)
 def _void(it: Situation, approvals: Sequence[DecisionRecord]) -> list[DecisionRecord]:
     """Return the decisions with these *approvals*, as far as they are any and count yet, void."""
     since = {"void_since": it.now}
+    void = [record for record in approvals if record.decision is Verb.APPROVE and record.void_since is None]
     return [record.model_copy(update=since) if record in void else record for record in it.status.decisions]
 
 
 def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
     breach = decision.reason is Reason.CONTRACT_BREACHED
     blamed = it.finding.blame[0] if breach and isinstance(it.finding, GateVerdict) and it.finding.blame else None
-    void = [record for record in approvals if record.decision is Verb.APPROVE and record.void_since is None]
     return rolled_back(it.status, decision, it.now, history_limit=it.release.spec.history_limit, blamed=blamed)
 
 
