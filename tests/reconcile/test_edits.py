@@ -222,6 +222,53 @@ async def test_a_stage_whose_evidence_is_lost_begins_anew_once():
     assert len(told(lab, "EvidenceLost")) == 1
 
 
+# To where there is no Gateway.
+
+NOWHERE = {"gatewayAPI": {"parentRefs": [{"name": "pubilc"}]}}
+
+
+def parents(lab: Lab) -> list[str]:
+    return [it["name"] for it in lab.kube.objects["HTTPRoute", "radar"]["spec"]["parentRefs"]]
+
+
+async def test_a_route_is_not_moved_to_a_gateway_that_does_not_exist():
+    """A slip of the pen costs no user anything: it is told, and the route stays until there is that Gateway."""
+    lab = await a_lab(stages=copy.deepcopy(STAGES))
+    there, lab.kube.gateway = lab.kube.gateway, None
+    lab.kube.edit(traffic=NOWHERE)
+    await lab.tick()
+    assert parents(lab) == ["public"]
+    assert condition(lab, "Ready")["reason"] == condition(lab, "Stalled")["reason"] == "GatewayNotFound"
+    (message,) = told(lab, "GatewayNotFound")
+    assert "Gateway fraud/pubilc does not exist" in message
+    lab.kube.gateway = there
+    await lab.tick()
+    assert parents(lab) == ["pubilc"]
+    await lab.tick()
+    assert condition(lab, "Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize("bad", [False, True])
+async def test_a_rollout_whose_route_would_lead_nowhere_holds_and_can_be_rolled_back(bad):
+    lab = await a_lab_in("canary-10")
+    there, lab.kube.gateway = lab.kube.gateway, None
+    lab.kube.edit(traffic=NOWHERE)
+    for _ in range(12):
+        await lab.tick()
+    assert lab.kube.weights == {ONE: 90, TWO: 10}
+    assert parents(lab) == ["public"]
+    assert condition(lab, "Stalled")["reason"] == "GatewayNotFound"
+    if bad:
+        lab.metrics.rates["2"] = 0.4
+        await lab.run(until="RolledBack")
+        assert lab.kube.weights == {ONE: 100}
+        assert parents(lab) == ["public"]
+        return
+    lab.kube.gateway = there
+    await lab.run(until="canary-50")
+    assert parents(lab) == ["pubilc"]
+
+
 # What was rolled back.
 
 

@@ -399,7 +399,7 @@ def _suspended(it: Situation) -> Decision | None:
 def _stable_is_wanted(it: Situation) -> Decision | None:
     if not it.wants_stable or it.trial:
         return None
-    return Hold(Reason.READY, f"version {it.release.desired.version} is the release")
+    return _leads_nowhere(it) or Hold(Reason.READY, f"version {it.release.desired.version} is the release")
 
 
 def _back_to_stable(it: Situation) -> Decision | None:
@@ -612,7 +612,16 @@ def _no_metrics(it: Situation) -> Decision | None:
     return Hold(Reason.METRICS_UNAVAILABLE, message)
 
 
+def _leads_nowhere(it: Situation) -> Decision | None:
+    problem = it.seen.gateway_problem
+    if problem is None or not it.seen.leads_nowhere:
+        return None
+    return Hold(Reason(problem.reason), f"{problem.message}. Until then the route stays as it was", stalled=True)
+
+
 def _route_refused(it: Situation) -> Decision | None:
+    if nowhere := _leads_nowhere(it):
+        return nowhere
     if it.seen.route is None or it.seen.route.accepted is not False:
         return None
     return Hold(Reason.ROUTE_REJECTED, it.seen.route.message, stalled=True)
