@@ -245,6 +245,8 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
                 {
                     "name": "canary-5",
                     "kind": "canary",
+                    "percent": 5,
+                    "raiseTo": 10,
                     "startTime": TIME,
                     "pausedSince": TIME,
                     "deadlineSince": TIME,

@@ -13,6 +13,7 @@ from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, Release, parse
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.api.status import DecisionRecord, ReleaseStatus
+from modelrelease.core.counts import StageCounts
 from modelrelease.core.decide import (
     TABLE,
     Advance,
@@ -22,6 +23,7 @@ from modelrelease.core.decide import (
     Hold,
     Prepare,
     Rejudge,
+    Reshare,
     RollBack,
     Situation,
     Start,
@@ -59,8 +61,8 @@ def _summary(decision: Decision) -> tuple[object, ...]:
             return (Hold, reason, stalled)
         case RollBack(reason=reason):
             return (RollBack, reason)
-        case Advance(stage=stage):
-            return (Advance, stage.name)
+        case Advance(stage=stage) | Reshare(stage=stage):
+            return (type(decision), stage.name)
         case Prepare(replicas=replicas):
             return (Prepare, replicas)
         case _:
@@ -83,6 +85,18 @@ def _after_shadow(**changes: object) -> ReleaseStatus:
     stages = [shadow, canary.model_copy(update={"routed": False, **changes})]
     return status.model_copy(update={"candidate": status.candidate.model_copy(update={"stages": stages})})
 
+
+def _with_share(stage: str, percent: int) -> list[dict[str, object]]:
+    return [{**it, "canary": {"percent": percent}} if it["name"] == stage else it for it in a_body()["spec"]["stages"]]
+
+
+def _shadowed(percent: int) -> ReleaseStatus:
+    """Return the status of a shadow that was entered with fewer copies than the spec asks for now."""
+    status = a_status("shadow")
+    return status.model_copy(update={"candidate": status.candidate.model_copy(update={"mirror_percent": percent})})
+
+
+FORGOTTEN = StageCounts("canary-10", "canary", 600, {}, forgotten=(True, False))
 
 CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     # row, case, situation, decision
@@ -387,6 +401,54 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "after a rollback",
         a_situation(a_status("RolledBack", rejected=["2"]), release=a_release("3")),
         (Start,),
+    ),
+    (
+        "the open stage asks for another share",
+        "fewer users at once, whatever the gate says",
+        a_situation(finding=a_verdict(INCONCLUSIVE), release=a_release(stages=_with_share("canary-10", 4))),
+        (Reshare, "canary-10"),
+    ),
+    (
+        "the open stage asks for another share",
+        "fewer users at once, also without metrics",
+        a_situation(finding=NO_METRICS, release=a_release(stages=_with_share("canary-10", 4))),
+        (Reshare, "canary-10"),
+    ),
+    (
+        "the open stage asks for another share",
+        "more copies at once, for no user sees them",
+        a_situation(_shadowed(30), a_verdict(INCONCLUSIVE)),
+        (Reshare, "shadow"),
+    ),
+    (
+        "the contract is breached",
+        "before fewer users are looked at",
+        a_situation(finding=a_verdict(BREACH), release=a_release(stages=_with_share("canary-10", 4))),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
+        "the gate is inconclusive",
+        "more users have to wait",
+        a_situation(finding=a_verdict(INCONCLUSIVE), release=a_release(stages=_with_share("canary-10", 30))),
+        (Hold, Reason.LOW_TRAFFIC, False),
+    ),
+    (
+        "passed: the next stage",
+        "it is the same one, with more users",
+        a_situation(release=a_release(stages=_with_share("canary-10", 30))),
+        (Advance, "canary-10"),
+    ),
+    (
+        "the stage's evidence is lost",
+        "it begins anew, whatever is left of it says",
+        a_situation(observation=seen(evidence=(FORGOTTEN,))),
+        (Rejudge,),
+    ),
+    (
+        "the contract is breached",
+        "by what is not lost",
+        a_situation(finding=a_verdict(BREACH), observation=seen(evidence=(FORGOTTEN,))),
+        (RollBack, Reason.CONTRACT_BREACHED),
     ),
     (
         "the contract was edited",

@@ -149,6 +149,29 @@ async def _metrics_back(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _fewer_users(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.edit(stages=_with_share(4))
+    await lab.tick()
+
+
+async def _more_users(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.edit(stages=_with_share(30))
+    await lab.tick()
+
+
+def _with_share(percent: int) -> list[Object]:
+    """Return the plan with another share of the requests in its canary."""
+    return [{**stage, "canary": {"percent": percent}} if "canary" in stage else stage for stage in STAGES]
+
+
+async def _evidence_lost(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.metrics.seen_as = lambda stage: replace(stage, forgotten=(True, True))
+    await lab.tick()
+
+
 async def _forecast_late(lab: Lab) -> None:
     lab.now += timedelta(hours=1)
     lab.metrics.per_second = 50
@@ -551,6 +574,9 @@ STATES: Final[dict[str, State]] = {
     "drifted": State(_drifted, "InProgress", "Progressing"),
     "no-metrics": State(_no_metrics, "InProgress", "Progressing"),
     "metrics-back": State(_metrics_back, "InProgress", "Progressing"),
+    "fewer-users": State(_fewer_users, "InProgress", "Progressing"),
+    "more-users": State(_more_users, "InProgress", "Progressing"),
+    "evidence-lost": State(_evidence_lost, "InProgress", "Progressing"),
     "forecast-late": State(_forecast_late, "InProgress", "Progressing"),
     "watch": State(_in("full"), "InProgress", "Progressing"),
     "superseded": State(_superseded, "InProgress", "Progressing"),

@@ -261,7 +261,7 @@ def decided(record: DecisionRecord) -> str:
         Verb.PROMOTE: f"promoted it from stage {record.stage}",
     }[record.decision]
     despite = f" in spite of {record.despite}" if record.despite else ", before it began," if record.ahead else ""
-    void = ", void since an edit of the contract" if record.void_since else ""
+    void = ", void since an edit of the contract or of the stage's share" if record.void_since else ""
     why = f": {record.reason}" if record.reason else ""
     return f"{record.approved_by} {did}{despite} at {record.time:%Y-%m-%d %H:%M:%S} UTC{void}{why}"
 
@@ -479,7 +479,8 @@ def _goal(sight: Sight) -> str:
     if sight.spec is None:
         return "the next stage"
     if sight.next_stage is not None:
-        return f"stage {sight.next_stage.name} ({share(sight.next_stage)})"
+        again = " once more" if sight.next_stage is sight.stage else ""
+        return f"stage {sight.next_stage.name}{again} ({share(sight.next_stage)})"
     version = called(sight.status, sight.trial) if sight.trial else "it"
     return f"{version} becomes the release" + (" and the old pods go" if sight.status.stable else "")
 
@@ -518,7 +519,7 @@ def _at_deadline(sight: Sight, goal: str) -> Iterator[str]:
 
 _MORE: Final = (
     "more requests, or a promise that this traffic can prove: a wider margin or assure in the clause, a larger share "
-    "in the stage; 'forecast' says what each stage can prove"
+    "of copies in a shadow; 'forecast' says what each stage can prove"
 )
 _UNBLOCKED_BY: Final = {
     Reason.LOW_TRAFFIC: _MORE,

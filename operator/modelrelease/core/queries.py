@@ -45,6 +45,8 @@ class StageWindow:
         kind: ``shadow``, ``canary`` or ``full``.
         start, end: When it began, and when it ended or now; UTC.
         percent: Share of the requests, or of their copies, that the candidate is to get; None when it is not known.
+        served_before: Whether baseline and candidate had served requests before it began: what they count then is no
+            part of it.
     """
 
     name: str
@@ -52,6 +54,7 @@ class StageWindow:
     start: datetime
     end: datetime
     percent: int | None = None
+    served_before: tuple[bool, bool] = (False, False)
 
 
 def begins_after(scrape_interval: timedelta) -> timedelta:
@@ -59,9 +62,12 @@ def begins_after(scrape_interval: timedelta) -> timedelta:
     return scrape_interval + timedelta(seconds=1)
 
 
-def evidence_window(stage: StageRecord, now: datetime, scrape_interval: timedelta) -> StageWindow:
+def evidence_window(
+    stage: StageRecord, now: datetime, scrape_interval: timedelta, *, first: bool = False
+) -> StageWindow:
     """
-    Return the window of a stage's evidence, up to *now* while it is open.
+    Return the window of a stage's evidence, up to *now* while it is open; before its *first* one, no request reaches a
+    candidate.
 
     It begins a scrape after the stage did, whose start is a whole second. A rise counts from the last sample before its
     window: by then each pod has one that was taken after the route had come into place, so no request counts that was
@@ -69,7 +75,7 @@ def evidence_window(stage: StageRecord, now: datetime, scrape_interval: timedelt
     """
     end = stage.end_time or now
     start = stage.start_time + begins_after(scrape_interval)
-    return StageWindow(stage.name, stage.kind, min(start, end), end, stage.percent)
+    return StageWindow(stage.name, stage.kind, min(start, end), end, stage.percent, served_before=(True, not first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,8 @@ class StageQueries:
         coverage: Asks in how many steps of the window the candidate was scraped; None likewise.
         service: Asks in how many of them requests had reached it a short while ago; None likewise.
         step: Length of such a step in seconds.
+        known: Asks which columns had samples when the window began; None likewise, or when none had to have any.
+        served_before: Which of them had to.
     """
 
     stage: str
@@ -183,18 +191,20 @@ class StageQueries:
     seconds: float
     until: float
     label: str
-    columns: tuple[str | None, str]
+    columns: tuple[str | None, str | None]
     metrics: tuple[MetricQueries, ...]
     newest: Query | None
     coverage: Query | None = None
     service: Query | None = None
     step: float = 0.0
+    known: Query | None = None
+    served_before: tuple[bool, bool] = (False, False)
 
     @property
     def queries(self) -> frozenset[Query]:
-        """The questions about counts, coverage and service, each once."""
+        """The questions about counts, coverage, service and what was known before, each once."""
         counts = frozenset(query for it in self.metrics for query in it.queries)
-        return counts | {it for it in (self.coverage, self.service) if it}
+        return counts | {it for it in (self.coverage, self.service, self.known) if it}
 
 
 def stage_queries(
@@ -236,6 +246,8 @@ def stage_queries(
             else None
         ),
         step=frame.step / 1000 if frame else 0.0,
+        known=asking.known(metrics) if asking and any(window.served_before) else None,
+        served_before=window.served_before,
     )
 
 
@@ -361,6 +373,16 @@ class _Asking:
         series = (f"{it}{self.frame.offset()}" for it in witnesses(self.contract, metrics, self.matchers))
         moments = " or ".join(f"timestamp({it})" for it in series)
         return Query(f"max by ({REVISION}, instance) ({moments})", self.frame.at)
+
+    def known(self, metrics: Iterable[str]) -> Query:
+        """
+        Return the question which revisions had a sample of any of *metrics*, or were scraped, when the window began.
+
+        A pod that has not counted anything yet is known by ``up``, where the labels of its revision are its target's.
+        """
+        asked = [Selector("up", self.matchers), *witnesses(self.contract, metrics, self.matchers)]
+        then = " or ".join(self.frame.last(it, back=self.frame.width) for it in asked)
+        return Query(f"group by ({REVISION}) ({then})", self.frame.at)
 
     def coverage(self, metrics: Iterable[str], candidate: Sequence[Matcher], interval: timedelta) -> Query:
         """
