@@ -5,11 +5,13 @@ The server speaks real HTTP and Prometheus' real JSON; the counts themselves are
 tests/prometheus.
 """
 
+import asyncio
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -600,6 +602,45 @@ async def test_a_bad_question_does_not_close_the_server_for_others(server):
     server.reply = is_healthy
     assert not isinstance(await reader.read(a_release(), WINDOWS, "old", "new"), MetricsUnavailable)
     reader.close()
+
+
+@pytest.fixture
+async def a_slow_release(server, monkeypatch):
+    """Of the releases of one reader, "heavy" asks for so many series that each of its questions fails after a while."""
+    monkeypatch.setattr(prometheus, "SLOW_SECONDS", 0.5)
+    timed_out = says({"status": "error", "errorType": "timeout", "error": "query timed out"}, status=503)
+
+    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+        if 'release="heavy"' in query:
+            time.sleep(1)
+            timed_out(request, query)
+        else:
+            is_healthy(request, query)
+
+    server.reply = reply
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    heavy = replace(a_release(), name="heavy")
+
+    async def keep_asking() -> None:
+        while True:
+            await reader.read(heavy, WINDOWS, "old", "new")
+
+    asking = [asyncio.create_task(keep_asking()) for _ in range(10)]
+    await asyncio.sleep(2.5)
+    yield reader
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    reader.close()
+
+
+async def test_one_release_that_asks_too_much_does_not_keep_others_from_being_judged(a_slow_release):
+    """Neither do its questions stand before theirs, nor are its timeouts taken for a server to be left alone."""
+    for _ in range(10):
+        began = time.monotonic()
+        evidence = await a_slow_release.read(a_release(), WINDOWS, "old", "new")
+        assert not isinstance(evidence, MetricsUnavailable), evidence.message
+        assert time.monotonic() - began < 0.9, "less than one of the slow questions takes"
 
 
 async def test_the_token_is_read_anew(server, tmp_path):
