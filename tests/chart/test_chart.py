@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from modelrelease.api.selectors import INJECTED_LABELS
 from modelrelease.config import Settings
 from tests.apiserver import Cluster
 from tests.chart.conftest import CHART, URL, Helm, Objects
@@ -189,12 +190,19 @@ def test_pod_monitor(rendered: Rendered):
 
     assert monitor["metadata"]["labels"]["release"] == "stack"
     assert monitor["spec"]["namespaceSelector"] == {"any": True}
-    assert {rule["targetLabel"] for rule in rules} == {"release", "revision"}
+    labelled = {rule["targetLabel"]: rule["sourceLabels"] for rule in rules}
+    assert labelled.keys() == {"release", "revision"}
+    # The Prometheus Operator sets the namespace by itself; nobody else does.
+    by_hand = {rule["target_label"]: rule["source_labels"] for rule in _scrape_job() if "target_label" in rule}
+    assert by_hand == labelled | {"namespace": ["__meta_kubernetes_namespace"]}
+    assert by_hand.keys() == INJECTED_LABELS
+
+
+def _scrape_job() -> list[dict[str, Any]]:
+    """Return the relabel rules that the README gives to those without the Prometheus Operator."""
     example = (CHART / "README.md").read_text().split("```yaml")[1].split("```")[0]
-    assert [
-        {"sourceLabels": rule["source_labels"], "targetLabel": rule["target_label"]}
-        for rule in yaml.safe_load(example)["relabel_configs"]
-    ] == rules
+    rules: list[dict[str, Any]] = yaml.safe_load(example)["relabel_configs"]
+    return rules
 
 
 def test_the_readme_names_every_value():
