@@ -15,6 +15,7 @@ import heapq
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf
 from typing import Final, Protocol
 
 Key = tuple[str, str]
@@ -49,6 +50,7 @@ class Health:
     Attributes:
         heartbeat_age: Seconds since the loop last looked at the queue.
         overdue: Seconds that the longest-waiting release has been waiting for its turn; 0 when none waits.
+        unserved: Seconds of them in which no reconcile has begun, of whichever release.
         known: Releases in the queue or running.
         running: Reconciles under way.
         failing: Releases whose last reconcile raised.
@@ -56,6 +58,7 @@ class Health:
 
     heartbeat_age: float
     overdue: float
+    unserved: float
     known: int
     running: int
     failing: int
@@ -84,6 +87,7 @@ class Queue:
     _entries: dict[Key, _Entry] = field(default_factory=dict)
     _heap: list[tuple[float, int, Key]] = field(default_factory=list)
     _pushed: int = 0
+    _taken: float = -inf
 
     def trigger(self, key: Key, now: float) -> None:
         """Make *key* due now, or once more as soon as it has ended."""
@@ -114,6 +118,7 @@ class Queue:
         _, _, key = heapq.heappop(self._heap)
         entry = self._entries[key]
         entry.due, entry.running, entry.dirty = None, True, False
+        self._taken = now
         return key
 
     def ended(self, key: Key, now: float, again_in: timedelta | None) -> None:
@@ -139,10 +144,12 @@ class Queue:
     def health(self, now: float, heartbeat: float) -> Health:
         """Return what a probe wants to know; *heartbeat* is when the loop last looked."""
         due = self.next_due()
+        overdue = max(0.0, now - due) if due is not None else 0.0
         entries = self._entries.values()
         return Health(
             heartbeat_age=now - heartbeat,
-            overdue=max(0.0, now - due) if due is not None else 0.0,
+            overdue=overdue,
+            unserved=min(overdue, now - self._taken),
             known=len(entries),
             running=sum(entry.running for entry in entries),
             failing=sum(entry.failures > 0 for entry in entries),
