@@ -102,7 +102,7 @@ async def operate(settings: Settings) -> None:
 
         engine = Engine(tick, telemetry, clock=time.monotonic, random=random.random, concurrency=settings.concurrency)
 
-        informer = Informer(engine.trigger, kube.missing_kinds, settings.watch_namespaces)
+        informer = Informer(engine.trigger, kube.missing_kinds, settings.watch_namespaces, engine.hurry)
         telemetry.watch_queue(
             depth=lambda: engine.health.known,
             overdue=lambda: engine.health.overdue,

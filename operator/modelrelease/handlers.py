@@ -104,11 +104,13 @@ class Informer:
         trigger: Called with the key of a release that may have changed.
         missing_kinds: Returns the kinds, of those that we know by name, that the API server does not serve.
         namespaces: Namespaces to look at; empty for all.
+        hurry: Called with the key of a release that a person has decided about; None to trigger it like any other.
     """
 
     trigger: Callable[[Key], None]
     missing_kinds: Callable[[], Awaitable[frozenset[str]]]
     namespaces: tuple[str, ...] = ()
+    hurry: Callable[[Key], None] | None = None
     problem: str | None = "has not started yet"
     _home: asyncio.AbstractEventLoop | None = None
     _known: dict[Key, tuple[str, int, bool]] = field(default_factory=dict)
@@ -207,7 +209,7 @@ class Informer:
         """Trigger the release that a decision is about, until it is answered."""
         body: Mapping[str, Any] = event["object"]
         if event["type"] != "DELETED" and not (body.get("status") or {}).get("outcome"):
-            self._at_home(self.trigger, (body["metadata"]["namespace"], body["spec"]["release"]))
+            self._at_home(self.hurry or self.trigger, (body["metadata"]["namespace"], body["spec"]["release"]))
 
     async def on_child(self, event: kopf.RawEvent, **_: object) -> None:
         """Trigger the release that an object is labelled with; one that has lost its label arrives as deleted."""

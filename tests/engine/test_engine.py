@@ -315,6 +315,25 @@ def test_health_tells_of_a_release_that_waits_too_long():
     assert (seen[0].known, seen[0].running) == (2, 1)
 
 
+def test_what_a_person_decided_does_not_wait_behind_others():
+    """Neither when the release waits for its turn, nor when it is being looked at while the decision comes."""
+
+    async def scenario(engine):
+        for number in range(50):
+            engine.trigger(("fraud", f"radar-{number}"))
+        await asyncio.sleep(1)
+        engine.hurry(A)
+        engine.hurry(("fraud", "radar-0"))
+        await asyncio.sleep(100)
+
+    async def behave(_):
+        await asyncio.sleep(10)
+
+    recorder = live(scenario, behave, concurrency=1)
+    assert recorder.began["fraud", "radar-0"] == pytest.approx([0, 20])
+    assert recorder.began[A] == pytest.approx([10])
+
+
 def test_a_long_queue_that_is_served_is_not_dead():
     """Three hundred releases at once, as when a standby takes over, and a Prometheus that lets each wait for 30 s."""
     said = []
