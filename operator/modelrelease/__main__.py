@@ -9,6 +9,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -143,7 +144,9 @@ def _uptime() -> float:
 @asynccontextmanager
 async def _serving(settings: Settings, telemetry: Telemetry, probes: web.Application) -> AsyncIterator[None]:
     """Serve the probes and the operator's own metrics."""
-    server, thread = start_http_server(settings.metrics_port, registry=telemetry.registry)
+    # The library's own default is IPv4 alone: nobody could scrape a pod that has an IPv6 address.
+    everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - a pod's port
+    server, thread = start_http_server(settings.metrics_port, addr=everywhere, registry=telemetry.registry)
     runner = web.AppRunner(probes, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=settings.probe_port, shutdown_timeout=1.0).start()

@@ -45,6 +45,7 @@ VARIANTS = {
         "log.format=text",
         "log.level=debug",
         "resources.limits.memory=1Gi",
+        "priorityClassName=system-cluster-critical",
         "nodeSelector.pool=system",
         "tolerations[0].key=system",
         "tolerations[0].operator=Exists",
@@ -131,6 +132,19 @@ def test_the_pod_may_do_nothing_else(rendered: Rendered):
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def test_services_of_the_namespace_are_no_settings(rendered: Rendered):
+    """Kubernetes sets MODELRELEASE_METRICS_PORT=tcp://... for a Service of that name, unless it is told not to."""
+    assert _pod(rendered())["enableServiceLinks"] is False
+
+
+def test_no_name_is_too_long(helm: Helm):
+    """With the longest name that Helm allows for a release."""
+    done = helm("template", "m" * 53, str(CHART), f"--set=prometheus.url={URL}")
+    services = [body for body in yaml.safe_load_all(done.stdout) if body and body["kind"] == "Service"]
+
+    assert [len(service["metadata"]["name"]) for service in services] == [63]
 
 
 def test_the_lease_is_the_installations_own(rendered: Rendered):
