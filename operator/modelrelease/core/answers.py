@@ -5,6 +5,9 @@ An answer without a slice label is the slice ``(none)``. An absent numerator is 
 traffic. A value that is no count (NaN, infinite, negative) takes its arm of that slice out; more events than there
 can be are cut; both are counted as bad samples.
 
+Counters that fall at every few scrapes count nothing: several processes answer one target in turn. What a restart is
+counted as would then be counted at each of those falls.
+
 A classic histogram comes as cumulative counts by bound. They may fall by a rounding error, which is repaired silently;
 if they fall by more, they are repaired and counted as bad. Without the bound +Inf nobody knows how many observations
 there were: that arm of the slice is out. An arm that has both classic and native histograms is read by the classic.
@@ -36,6 +39,7 @@ from modelrelease.core.counts import (
 )
 from modelrelease.core.queries import (
     BOUND,
+    REVISION,
     HistogramQueries,
     MetricQueries,
     Query,
@@ -135,6 +139,8 @@ class _Unclear(Exception):  # noqa: N818 - reads as what it is
 
 
 def _stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int]:
+    if asked.falls and (fallen := answers[asked.falls]):
+        raise _Unclear(_in_turn(fallen))
     counts: dict[tuple[str, str], SliceCounts] = {}
     rates: dict[tuple[str, str], SliceCounts] = {}
     histograms: dict[tuple[str, str], BinCounts] = {}
@@ -159,6 +165,16 @@ def _stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, i
         percent=asked.percent,
     )
     return stage, bad
+
+
+def _in_turn(fallen: Vector) -> str:
+    targets = sorted(f"{it.labels.get('instance', '?')} of revision {it.labels.get(REVISION, '?')}" for it in fallen)
+    more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
+    return (
+        f"the counters of {targets[0]}{more} fall at every few scrapes: several processes, or several pods behind a "
+        "Service, answer one scrape target in turn, and nobody can tell what they counted. Merge the processes "
+        "(PROMETHEUS_MULTIPROC_DIR of prometheus_client), and scrape each pod by itself"
+    )
 
 
 # Ratios and rates.

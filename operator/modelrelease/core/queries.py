@@ -31,6 +31,12 @@ BOUND: Final = "le"
 LEAST_SILENCE_SCRAPES: Final = 4
 """Scrapes for which no request may come in the shortest of bakes."""
 
+FALLS_SPAN: Final = "10m"
+"""Time before the end of a window in which counters are looked at for falls."""
+
+MOST_FALLS: Final = 2
+"""Falls of a counter in that time that are taken for restarts, however few scrapes there were."""
+
 _HALF: Final = "modelrelease_half"
 _HALVES: Final = ("first", "second")
 
@@ -175,6 +181,7 @@ class StageQueries:
         coverage: Asks in how many steps of the window the candidate was scraped; None likewise.
         service: Asks in how many of them requests had reached it a short while ago; None likewise.
         step: Length of such a step in seconds.
+        falls: Asks which targets have counters that fall at every few scrapes, as none does that counts; None likewise.
     """
 
     stage: str
@@ -189,12 +196,13 @@ class StageQueries:
     coverage: Query | None = None
     service: Query | None = None
     step: float = 0.0
+    falls: Query | None = None
 
     @property
     def queries(self) -> frozenset[Query]:
-        """The questions about counts, coverage and service, each once."""
+        """The questions about counts, coverage, service and falls, each once."""
         counts = frozenset(query for it in self.metrics for query in it.queries)
-        return counts | {it for it in (self.coverage, self.service) if it}
+        return counts | {it for it in (self.coverage, self.service, self.falls) if it}
 
 
 def stage_queries(
@@ -236,6 +244,7 @@ def stage_queries(
             else None
         ),
         step=frame.step / 1000 if frame else 0.0,
+        falls=asking.falls(metrics) if asking and interval else None,
     )
 
 
@@ -361,6 +370,19 @@ class _Asking:
         series = (f"{it}{self.frame.offset()}" for it in witnesses(self.contract, metrics, self.matchers))
         moments = " or ".join(f"timestamp({it})" for it in series)
         return Query(f"max by ({REVISION}, instance) ({moments})", self.frame.at)
+
+    def falls(self, metrics: Iterable[str]) -> Query:
+        """
+        Return the question which targets have a counter of any of *metrics* that fell at more than every fourth scrape.
+
+        A counter falls when its process restarts, and each fall is counted as one. When several processes answer one
+        target in turn, most scrapes are a fall, and a hundred requests would be counted as thousands.
+        """
+        fallen = []
+        for it in witnesses(self.contract, metrics, self.matchers):
+            series = f"{it}[{FALLS_SPAN}]{self.frame.offset()}"
+            fallen.append(f"(resets({series}) > {MOST_FALLS} and 4 * resets({series}) > count_over_time({series}))")
+        return Query(f"count by ({REVISION}, instance) ({' or '.join(fallen)})", self.frame.at)
 
     def coverage(self, metrics: Iterable[str], candidate: Sequence[Matcher], interval: timedelta) -> Query:
         """
