@@ -156,6 +156,8 @@ class Informer:
                 if now_missing is not None and now_missing != missing:
                     _log.info("kinds have come or gone: watching anew", missing=sorted(now_missing))
                     return
+                if now_missing is not None:
+                    self.problem = None
         finally:
             session.stop()
             await _finish(watching)
