@@ -120,8 +120,14 @@ def _prometheus(settings: Settings) -> PrometheusSettings:
     return PrometheusSettings(
         url=str(settings.prometheus_url).rstrip("/"),
         scrape_interval=settings.prometheus_scrape_interval,
+        lag=settings.prometheus_lag,
+        headers=settings.prometheus_headers,
         token_file=settings.prometheus_token_file,
+        username_file=settings.prometheus_username_file,
+        password_file=settings.prometheus_password_file,
         ca_file=settings.prometheus_ca_file,
+        client_certificate=settings.prometheus_client_certificate_file,
+        client_key=settings.prometheus_client_key_file,
         concurrency=settings.prometheus_concurrency,
     )
 

@@ -6,6 +6,7 @@ tests/prometheus.
 """
 
 import asyncio
+import base64
 import json
 import socket
 import threading
@@ -657,6 +658,45 @@ async def test_the_token_is_read_anew(server, tmp_path):
         await reader.read(a_release(), WINDOWS, "old", "new")
         assert f"Bearer {token}" == server.asked[-1][2]["Authorization"]
     reader.close()
+
+
+async def test_name_and_password_are_read_anew(server, tmp_path):
+    """Of basic authentication; neither is ever told."""
+    name, password = tmp_path / "username", tmp_path / "password"
+    name.write_text("ana\n")
+    reader = PrometheusReader(PrometheusSettings(server.url, username_file=name, password_file=password))
+    missing = await reader.read(a_release(), WINDOWS, "old", "new")
+    assert isinstance(missing, MetricsUnavailable)
+    for secret in ("first", "zweites Pässwort: ü"):
+        password.write_text(secret)
+        await reader.read(a_release(), WINDOWS, "old", "new")
+        scheme, _, given = server.asked[-1][2]["Authorization"].partition(" ")
+        assert ("Basic", f"ana:{secret}") == (scheme, base64.b64decode(given).decode())
+    reader.close()
+
+
+@pytest.mark.parametrize("token", ["se\ncret", "secret\x00", "secret ü", ""])
+async def test_a_token_that_is_none_is_not_shown(server, read, tmp_path, token):
+    """The message goes into a status that many may read."""
+    file = tmp_path / "token"
+    file.write_text(token)
+    result = await read(token_file=file)
+    assert isinstance(result, MetricsUnavailable)
+    assert "does not hold one token alone" in result.message
+    assert "cret" not in result.message
+    assert not server.asked
+
+
+async def test_headers_are_sent_with_every_question(server, read):
+    """A Mimir wants to know whose series are asked for."""
+    await read(headers={"X-Scope-OrgID": "fraud"})
+    assert {"fraud"} == {headers.get("X-Scope-OrgID") for _, _, headers in server.asked}
+
+
+async def test_a_prefix_stays_in_front(server, read):
+    """As ``--web.route-prefix`` and the paths of a Mimir have it."""
+    await read(url=f"{server.url}/prometheus/")
+    assert {"/prometheus/api/v1/query", "/prometheus/api/v1/query_range"} == {path for path, _, _ in server.asked}
 
 
 async def test_an_unknown_ca_file_is_told(read, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -36,6 +37,13 @@ VARIANTS = {
     "default": [],
     "two namespaces": ["watchNamespaces={fraud,loans}", "gatewayNamespaces={public}"],
     "a guarded Prometheus": ["prometheus.tokenSecret.name=token", "prometheus.caConfigMap.name=authorities"],
+    "a Mimir behind a proxy": [
+        "prometheus.lag=30s",
+        "prometheus.headers.X-Scope-OrgID=fraud",
+        "prometheus.headers.X-Asks=modelrelease: fraud",
+        "prometheus.basicAuthSecret.name=user",
+        "prometheus.clientCertificateSecret.name=client",
+    ],
     "everything": [
         "image.repository=registry.example.com/modelrelease-operator",
         "image.tag=1.2.3",
@@ -193,6 +201,33 @@ def test_files_for_a_guarded_prometheus(rendered: Rendered):
     assert volumes["prometheus-ca"]["configMap"] == {"name": "authorities"}
 
 
+def test_files_for_basic_authentication_and_a_client_certificate(rendered: Rendered):
+    """The keys are those that Secrets of these types have."""
+    objects = rendered(*VARIANTS["a Mimir behind a proxy"])
+    environment = _environment(objects)
+    pod = _pod(objects)
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume.get("secret") for volume in pod["volumes"]}
+
+    for variable, path in {
+        "USERNAME_FILE": f"{mounts['prometheus-user']}/username",
+        "PASSWORD_FILE": f"{mounts['prometheus-user']}/password",
+        "CLIENT_CERTIFICATE_FILE": f"{mounts['prometheus-client']}/tls.crt",
+        "CLIENT_KEY_FILE": f"{mounts['prometheus-client']}/tls.key",
+    }.items():
+        assert environment[f"MODELRELEASE_PROMETHEUS_{variable}"] == path
+    assert volumes["prometheus-user"] == {"secretName": "user"}
+    assert volumes["prometheus-client"] == {"secretName": "client"}
+
+
+def test_headers_arrive_as_they_are_written(rendered: Rendered, monkeypatch: pytest.MonkeyPatch):
+    for name, value in _environment(rendered(*VARIANTS["a Mimir behind a proxy"])).items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings().prometheus_headers == {"X-Scope-OrgID": "fraud", "X-Asks": "modelrelease: fraud"}
+    assert Settings().prometheus_lag == timedelta(seconds=30)
+
+
 def test_pod_monitor(rendered: Rendered):
     """Off by default; else it copies the labels that tell the arms apart, as the README says for all others."""
     assert not any(title.startswith("PodMonitor") for title in rendered())
@@ -235,6 +270,8 @@ def test_the_readme_names_every_value():
             "prometheus.url is required: the address of your Prometheus, such as --set prometheus.url=",
         ),
         (["prometheus.url=prometheus:9090"], "prometheus/url"),
+        (["prometheus.url=http://ana:secret@prometheus:9090"], "prometheus/url"),
+        (["prometheus.headers.X Y=z"], "X Y"),
         (["prometheus.urll=x"], "urll"),
         (["replicas=0"], "replicas"),
         (["log.level=verbose"], "log/level"),

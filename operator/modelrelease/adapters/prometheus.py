@@ -15,10 +15,12 @@ import asyncio
 import io
 import json
 import random
+import re
 import threading
 import time
+from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -88,7 +90,9 @@ class PrometheusSettings:
         scrape_interval: How often the model servers are scraped.
         lag: Evidence younger than this is not asked for. None is needed for right counts: a sample that arrives while
             they are read has them read again. For stores that many writers feed.
+        headers: Sent with every question, such as the tenant of a store that has several.
         token_file: File with a bearer token, read for every question because tokens rotate.
+        username_file, password_file: Files with what basic authentication wants, read for every question, too.
         ca_file: PEM file with the authorities that may have signed the server's certificate; None for the usual ones.
         client_certificate, client_key: PEM files by which the operator identifies itself.
         concurrency: Most questions in flight, for all releases together.
@@ -97,7 +101,10 @@ class PrometheusSettings:
     url: str
     scrape_interval: timedelta = timedelta(seconds=5)
     lag: timedelta = timedelta(0)
+    headers: Mapping[str, str] = field(default_factory=dict)
     token_file: Path | None = None
+    username_file: Path | None = None
+    password_file: Path | None = None
     ca_file: Path | None = None
     client_certificate: Path | None = None
     client_key: Path | None = None
@@ -314,7 +321,8 @@ class PrometheusReader:
             self._thread.connection = PrometheusConnect(
                 url=self._settings.url.rstrip("/"),
                 session=_session(self._settings),
-                auth=_Bearer(self._settings.token_file) if self._settings.token_file else None,
+                headers=dict(self._settings.headers),
+                auth=_authentication(self._settings),
                 retry=Retry(total=0),
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
@@ -416,8 +424,39 @@ class _Bearer(AuthBase):
         self._file = file
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._file.read_text().strip()}"
+        token = _secret(self._file)
+        if not _TOKEN.fullmatch(token):  # else the error would show it, and every status would show the error
+            raise _Unusable(f"cannot be asked: {self._file} does not hold one token alone")
+        request.headers["Authorization"] = f"Bearer {token}"
         return request
+
+
+class _Basic(AuthBase):
+    """Name and password as they are in their files now."""
+
+    def __init__(self, username_file: Path, password_file: Path) -> None:
+        self._username_file = username_file
+        self._password_file = password_file
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        name, password = (_secret(file).encode() for file in (self._username_file, self._password_file))
+        request.headers["Authorization"] = f"Basic {b64encode(name + b':' + password).decode()}"
+        return request
+
+
+_TOKEN: Final = re.compile(r"[!-~]+")
+
+
+def _secret(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip()
+
+
+def _authentication(settings: PrometheusSettings) -> AuthBase | None:
+    if settings.token_file:
+        return _Bearer(settings.token_file)
+    if settings.username_file and settings.password_file:
+        return _Basic(settings.username_file, settings.password_file)
+    return None
 
 
 def _session(settings: PrometheusSettings) -> requests.Session:
