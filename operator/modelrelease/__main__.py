@@ -103,7 +103,13 @@ async def operate(settings: Settings) -> None:
 
         engine = Engine(tick, telemetry, clock=time.monotonic, random=random.random, concurrency=settings.concurrency)
 
-        informer = Informer(engine.trigger, kube.missing_kinds, settings.watch_namespaces, engine.hurry)
+        informer = Informer(
+            engine.trigger,
+            kube.missing_kinds,
+            settings.watch_namespaces,
+            hurry=engine.hurry,
+            unknown_fields=kube.unknown_fields,
+        )
         telemetry.watch_queue(
             depth=lambda: engine.health.known,
             overdue=lambda: engine.health.overdue,

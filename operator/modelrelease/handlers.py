@@ -104,6 +104,7 @@ class Informer:
         trigger: Called with the key of a release that may have changed.
         missing_kinds: Returns the kinds, of those that we know by name, that the API server does not serve.
         namespaces: Namespaces to look at; empty for all.
+        unknown_fields: Returns what of our status the cluster's CRDs do not know; None to believe that they know all.
         hurry: Called with the key of a release that a person has decided about; None to trigger it like any other.
     """
 
@@ -111,6 +112,7 @@ class Informer:
     missing_kinds: Callable[[], Awaitable[frozenset[str]]]
     namespaces: tuple[str, ...] = ()
     hurry: Callable[[Key], None] | None = None
+    unknown_fields: Callable[[], Awaitable[tuple[str, ...]]] | None = None
     problem: str | None = "has not started yet"
     _home: asyncio.AbstractEventLoop | None = None
     _known: dict[Key, tuple[str, int, bool]] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class Informer:
         self._home = asyncio.get_running_loop()
         while True:
             missing = await self._missing()
-            if missing is None or "ModelRelease" in missing:
+            if missing is None or "ModelRelease" in missing or await self._outdated():
                 await asyncio.sleep(RESTART_SECONDS)
                 continue
             if missing:
@@ -139,6 +141,23 @@ class Informer:
         if "ModelRelease" in missing:
             self._complain(f"the CRD modelreleases.{GROUP} is not installed")
         return missing
+
+    async def _outdated(self) -> bool:
+        """
+        Return whether the CRDs are older than this operator, as Helm leaves them when it upgrades a chart.
+
+        What they do not know of a status is lost whenever it is written. Who forgets what it has promised had better
+        not begin: the new pod does not become ready, and the old one goes on.
+        """
+        try:
+            unknown = await self.unknown_fields() if self.unknown_fields else ()
+        except AdapterError as error:
+            self._complain(f"cannot ask the API server which fields it knows: {error}")
+            return True
+        if unknown:
+            lacking = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else unknown[0]
+            self._complain(f"the CRDs are older than this operator, they lack {lacking}: apply the chart's crds/")
+        return bool(unknown)
 
     def _complain(self, problem: str) -> None:
         if problem != self.problem:

@@ -109,6 +109,23 @@ async def test_a_user_id_without_a_name_can_run_it(cluster, namespace, monkeypat
         await diary.until(lambda seen: len(seen) > 0)
 
 
+async def test_crds_that_are_older_than_the_operator_are_told_and_nothing_begins():
+    """So the new pod of an upgrade is not ready, and says why; the old one goes on."""
+
+    async def nothing():
+        return frozenset()
+
+    async def lacking():
+        return ("ModelRelease status.serving", "ModelRelease status.stable.since")
+
+    informer = Informer(lambda _: None, nothing, unknown_fields=lacking)
+    running = asyncio.create_task(informer.run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    lacking = "ModelRelease status.serving and 1 more"
+    assert informer.problem == f"the CRDs are older than this operator, they lack {lacking}: apply the chart's crds/"
+
+
 async def test_our_own_status_is_no_news(cluster, namespace, monkeypatch):
     """A status write does not lead to another reconcile, or every tick would judge twice."""
     cluster.create(_release(namespace))
