@@ -68,7 +68,7 @@ SLOW_MEMORY_SECONDS: Final = 60.0
 
 _FAILURES_TO_OPEN: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
-_LONGEST_PAUSE_SECONDS: Final = 15.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 _SHOWN: Final = 300
 
 _Who = tuple[str, str]
