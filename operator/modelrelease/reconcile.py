@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from modelrelease.adapters.errors import AdapterError, Conflict, Forbidden, Overtaken, Refused
 from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest, same_parents
 from modelrelease.adapters.kube import Children
-from modelrelease.api.decision import DecisionOutcome, DecisionStatus
+from modelrelease.api.decision import DecisionOutcome, DecisionSpec, DecisionStatus, Verb
 from modelrelease.api.parse import Asked, InvalidSpec, Release, named_contract, parse, parse_decision
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import StageKind
@@ -49,6 +49,9 @@ from modelrelease.core.transition import transition, transition_invalid
 
 EVIDENCE_LIMIT: Final = timedelta(seconds=30)
 """How long a tick waits for Prometheus; what needs no metrics is then decided without them."""
+
+ROLLBACK_LIMIT: Final = timedelta(seconds=3)
+"""How long it waits while a person asks for a rollback: the numbers are for the record alone."""
 
 HISTORY_LIMIT: Final = timedelta(seconds=3)
 """How long it waits for what only a forecast needs, while the candidate's pods start anyway."""
@@ -268,6 +271,7 @@ async def _observe(
     moves = _moves(release, traffic, children.route)
     problem = await _gateway_problem(release, status, world, moves=moves)
     stays = children.route if moves and problem and problem.reason == Reason.GATEWAY_NOT_FOUND else None
+    asked = _asked(decided)
     seen = Observation(
         workloads=children.workloads,
         revisions=children.revisions,
@@ -276,9 +280,9 @@ async def _observe(
         gateway_problem=problem,
         leads_nowhere=stays is not None,
         conflict=children.conflict,
-        evidence=await _evidence(release, status, world, moment),
+        evidence=await _evidence(release, status, asked, world, moment),
         history=await _history(release, status, children, world, moment),
-        asked=_asked(decided),
+        asked=asked,
         dossiers=children.dossiers,
     )
     return seen, stays
@@ -315,15 +319,18 @@ async def _gateway_problem(
     return gateway_problem(release, gateways, classes, needs_mirror=shadows and status.stable is not None)
 
 
-async def _evidence(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Evidence | None:
+async def _evidence(
+    release: Release, status: ReleaseStatus, asked: Iterable[Asked], world: World, moment: datetime
+) -> Evidence | None:
     trial = on_trial(status)
     if trial is None or trial.current_stage is None or under_another_contract(trial.current_stage, release):
         return None
+    hasty = any(isinstance(it.spec, DecisionSpec) and it.spec.decision is Verb.ROLLBACK for it in asked)
     windows = [
         evidence_window(stage, moment, world.scrape_interval, first=stage is trial.stages[0])
         for stage in trial.evidence_stages
     ]
-    return await _read(release, windows, status, trial.revision, world, EVIDENCE_LIMIT)
+    return await _read(release, windows, status, trial.revision, world, ROLLBACK_LIMIT if hasty else EVIDENCE_LIMIT)
 
 
 async def _history(

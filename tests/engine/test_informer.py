@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import CollectorRegistry
 
+from modelrelease.adapters.errors import Unreachable
 from modelrelease.adapters.kube import KubeCluster
 from modelrelease.adapters.telemetry import Telemetry
 from modelrelease.engine import Engine
@@ -106,6 +107,23 @@ async def test_a_user_id_without_a_name_can_run_it(cluster, namespace, monkeypat
     async with watching(cluster, namespace, monkeypatch) as (diary, _):
         await _in_thread(cluster.create, _release(namespace))
         await diary.until(lambda seen: len(seen) > 0)
+
+
+async def test_crds_that_are_older_than_the_operator_are_told_and_nothing_begins():
+    """So the new pod of an upgrade is not ready, and says why; the old one goes on."""
+
+    async def nothing():
+        return frozenset()
+
+    async def lacking():
+        return ("ModelRelease status.serving", "ModelRelease status.stable.since")
+
+    informer = Informer(lambda _: None, nothing, unknown_fields=lacking)
+    running = asyncio.create_task(informer.run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    lacking = "ModelRelease status.serving and 1 more"
+    assert informer.problem == f"the CRDs are older than this operator, they lack {lacking}: apply the chart's crds/"
 
 
 async def test_our_own_status_is_no_news(cluster, namespace, monkeypatch):
@@ -275,6 +293,29 @@ async def test_kinds_may_go_and_come_back(namespace, cluster, monkeypatch):
     finally:
         cluster.install_gateway_api()
         cluster.install_releases()
+
+
+async def test_a_check_that_failed_once_is_forgotten(namespace, cluster, monkeypatch):
+    """Else the pod would be unready for ever, although it works."""
+    monkeypatch.setattr("modelrelease.handlers.CHECK_SECONDS", 0.3)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.server.kubeconfig))
+    answers = [frozenset(), Unreachable("a moment of silence")]
+    problems = []
+
+    async def missing_kinds():
+        problems.append(informer.problem)
+        answer = answers.pop(0) if answers else frozenset()
+        if isinstance(answer, Unreachable):
+            raise answer
+        return answer
+
+    informer = Informer(lambda _: None, missing_kinds, (namespace,))
+    running = asyncio.create_task(informer.run())
+    await asyncio.sleep(4)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert "cannot ask the API server which kinds it knows: a moment of silence" in problems
+    assert problems[-1] is None
 
 
 async def test_a_watch_that_ended_is_noticed(namespace, cluster, monkeypatch):

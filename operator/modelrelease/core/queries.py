@@ -31,6 +31,12 @@ BOUND: Final = "le"
 LEAST_SILENCE_SCRAPES: Final = 4
 """Scrapes for which no request may come in the shortest of bakes."""
 
+FALLS_SPAN: Final = "10m"
+"""Time before the end of a window in which counters are looked at for falls."""
+
+MOST_FALLS: Final = 2
+"""Falls of a counter in that time that are taken for restarts, however few scrapes there were."""
+
 _HALF: Final = "modelrelease_half"
 _HALVES: Final = ("first", "second")
 
@@ -183,6 +189,7 @@ class StageQueries:
         step: Length of such a step in seconds.
         known: Asks which columns had samples when the window began; None likewise, or when none had to have any.
         served_before: Which of them had to.
+        falls: Asks which targets have counters that fall at every few scrapes, as none does that counts; None likewise.
     """
 
     stage: str
@@ -199,12 +206,13 @@ class StageQueries:
     step: float = 0.0
     known: Query | None = None
     served_before: tuple[bool, bool] = (False, False)
+    falls: Query | None = None
 
     @property
     def queries(self) -> frozenset[Query]:
-        """The questions about counts, coverage, service and what was known before, each once."""
+        """The questions about counts, coverage, service, what was known before, and falls, each once."""
         counts = frozenset(query for it in self.metrics for query in it.queries)
-        return counts | {it for it in (self.coverage, self.service, self.known) if it}
+        return counts | {it for it in (self.coverage, self.service, self.known, self.falls) if it}
 
 
 def stage_queries(
@@ -248,6 +256,7 @@ def stage_queries(
         step=frame.step / 1000 if frame else 0.0,
         known=asking.known(metrics) if asking and any(window.served_before) else None,
         served_before=window.served_before,
+        falls=asking.falls(metrics) if asking and interval else None,
     )
 
 
@@ -383,6 +392,19 @@ class _Asking:
         asked = [Selector("up", self.matchers), *witnesses(self.contract, metrics, self.matchers)]
         then = " or ".join(self.frame.last(it, back=self.frame.width) for it in asked)
         return Query(f"group by ({REVISION}) ({then})", self.frame.at)
+
+    def falls(self, metrics: Iterable[str]) -> Query:
+        """
+        Return the question which targets have a counter of any of *metrics* that fell at more than every fourth scrape.
+
+        A counter falls when its process restarts, and each fall is counted as one. When several processes answer one
+        target in turn, most scrapes are a fall, and a hundred requests would be counted as thousands.
+        """
+        fallen = []
+        for it in witnesses(self.contract, metrics, self.matchers):
+            series = f"{it}[{FALLS_SPAN}]{self.frame.offset()}"
+            fallen.append(f"(resets({series}) > {MOST_FALLS} and 4 * resets({series}) > count_over_time({series}))")
+        return Query(f"count by ({REVISION}, instance) ({' or '.join(fallen)})", self.frame.at)
 
     def coverage(self, metrics: Iterable[str], candidate: Sequence[Matcher], interval: timedelta) -> Query:
         """
