@@ -25,7 +25,8 @@ Reconcile = Callable[[Key], Awaitable[timedelta | None]]
 RESYNC: Final = timedelta(minutes=5)
 TIME_LIMIT: Final = timedelta(seconds=60)
 FIRST_BACKOFF: Final = timedelta(milliseconds=250)
-LONGEST_BACKOFF: Final = timedelta(seconds=30)
+LONGEST_BACKOFF: Final = timedelta(seconds=5)
+"""An ``analysis.interval`` is hardly ever shorter: two of them after a fault has ended, all is as it should be."""
 HEARTBEAT: Final = timedelta(seconds=5)
 LAST_WORDS: Final = timedelta(milliseconds=300)
 """How long reconciles under way may go on at the end: most are about to finish, and none is left half-done then."""

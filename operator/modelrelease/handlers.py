@@ -28,7 +28,7 @@ import structlog
 from modelrelease.adapters.errors import AdapterError
 from modelrelease.api.base import GROUP, RELEASE_LABEL, VERSION
 from modelrelease.api.parse import named_contract
-from modelrelease.engine import Key
+from modelrelease.engine import LONGEST_BACKOFF, Key
 
 LOGIN_LIFETIME: Final = timedelta(minutes=10)
 """A login counts as new after this, so that one spurious 401 does not leave kopf without any."""
@@ -55,14 +55,14 @@ logging.getLogger("kopf._core.reactor.running").addFilter(lambda line: "OS signa
 
 
 class EndlessBackoffs:
-    """Seconds between attempts: half a second, doubling up to half a minute, with jitter, for ever."""
+    """Seconds between attempts: half a second, doubling up to five, with jitter, for ever."""
 
     def __iter__(self) -> Iterator[float]:
         """Begin anew for each request."""
         longest = 0.5
         while True:
             yield longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-            longest = min(2 * longest, 30.0)
+            longest = min(2 * longest, LONGEST_BACKOFF.total_seconds())
 
 
 def settings_for_kopf() -> kopf.OperatorSettings:

@@ -172,7 +172,7 @@ def test_concurrency_is_bounded_and_used():
 
 
 def test_failures_back_off_up_to_a_cap_for_ever():
-    """Waits double from a quarter of a second to half a minute, with jitter, and never end."""
+    """Waits double from a quarter of a second to five seconds, with jitter, and never end."""
 
     async def scenario(engine):
         engine.trigger(A)
@@ -224,7 +224,7 @@ def test_events_do_not_make_a_failing_release_spin():
 
 
 def test_a_trigger_shortens_a_long_backoff():
-    """A user who repairs the spec does not wait half a minute."""
+    """A user who repairs the spec does not wait for the backoff."""
     broken = [True]
 
     async def scenario(engine):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -139,7 +140,7 @@ def start(models_folder, tmp_path_factory) -> Callable[..., contextlib.AbstractC
         scratch = tmp_path_factory.mktemp("server")
         port = _free_port()
         log = scratch / "log"
-        command = [sys.executable, "-m", "bentoml", "serve", "modelserver.service:LoanDecisions"]
+        command = [sys.executable, "-m", "bentoml", *_arguments_in_the_image()]
         given = {
             "BENTOML_DO_NOT_TRACK": "True",
             "BENTOML_HOME": str(scratch / "bentoml"),
@@ -149,7 +150,7 @@ def start(models_folder, tmp_path_factory) -> Callable[..., contextlib.AbstractC
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(port)],
+                [*command, "--host", "127.0.0.1", "--port", str(port)],  # the last of each counts
                 cwd=scratch,
                 env=os.environ | given | environ,
                 stdout=output,
@@ -170,6 +171,13 @@ def start(models_folder, tmp_path_factory) -> Callable[..., contextlib.AbstractC
                 process.wait(10)
 
     return started
+
+
+def _arguments_in_the_image() -> list[str]:
+    """Return what the image's ENTRYPOINT gives to the bentoml command."""
+    dockerfile = (REPOSITORY / "model-server" / "Dockerfile").read_text()
+    entrypoint = re.search(r"^ENTRYPOINT (\[.*\])$", dockerfile, re.MULTILINE)
+    return json.loads(entrypoint.group(1))[1:]
 
 
 def _answers(server: Server, path: str) -> bool:

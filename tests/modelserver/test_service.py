@@ -1,5 +1,7 @@
 """The real BentoML service: what it exposes is what was sent."""
 
+import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -36,6 +38,24 @@ def send(server, applications) -> Counter:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(server.decide, applications))
     return Counter((code, answer.get("decision")) for code, answer in answers)
+
+
+def test_an_idle_connection_stays_open(server):
+    """
+    A connection that a proxy keeps for the next request is not closed under it.
+
+    uvicorn closes one after 5 idle seconds by default, Envoy uses one for an hour: a request that was on its way at
+    that moment was lost (a 503 every minute in the soak).
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=7)
+    with contextlib.closing(connection):
+        for _ in range(2):
+            connection.request("GET", "/livez")
+            with connection.getresponse() as response:
+                assert (200, False) == (response.status, response.will_close)
+                response.read()
+            with pytest.raises(TimeoutError):
+                connection.sock.recv(1)  # b"" at once, when the server has closed it
 
 
 def test_series_are_there_before_the_first_request(new):

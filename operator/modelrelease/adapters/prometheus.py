@@ -58,7 +58,7 @@ NOISE_SECONDS: Final = 30.0
 
 _FAILURES_TO_OPEN: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
-_LONGEST_PAUSE_SECONDS: Final = 15.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 _SHOWN: Final = 300
 
 _Question = TypeVar("_Question", Query, RangeQuery)
