@@ -5,8 +5,8 @@ An interval holds at every look and for all slices of its clause at once, becaus
 the same level, as a slice's breach: a slice is named exactly when its interval lies beyond the limit. (A limit of
 nothing at all is refuted by the first event: then the interval begins at the limit.)
 
-Ends are found by dividing, on a scale that is fine near "no change" or near 0 and coarse far from it: a rate of one in a
-million is told as exactly as one of a half. Two effects are known before, so that no rounding can tell otherwise: the
+Ends are found by dividing, on a scale that is fine near "no change" or near 0 and coarse far from it: a rate of one in
+a million is told as exactly as one of a half. Two effects are known before, so that no rounding can tell otherwise: the
 limit, which is refuted where a slice is named, and what was seen, which nothing refutes.
 """
 
