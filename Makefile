@@ -9,6 +9,8 @@ CLUSTER ?= here
 MINUTES ?= 30
 SEED ?= 0
 SOURCES := operator model-server tests e2e bench docs
+# Tests start many short-lived Pythons, and pytest rewrites every assertion: compiled once, not each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 ##@ Use it
 .PHONY: demo demo-down

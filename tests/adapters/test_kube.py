@@ -234,7 +234,7 @@ class TestReading:
             await kube.apply(manifest)
         name = f"radar-{release.desired.name}"
         full = {"observedGeneration": 1, "readyReplicas": status.get("availableReplicas", 0), **status}
-        cluster.patch("deployment", namespace, name, {"status": full}, "--subresource=status")
+        cluster.patch("deployment", namespace, name, {"status": full}, status=True)
         children = await kube.read_children(namespace, "radar", body["metadata"]["uid"])
         workload = children.workloads[release.desired.name]
         assert (workload.available, workload.replicas) == (want, 3)
@@ -249,7 +249,7 @@ class TestReading:
             {"type": "Available", "status": "False", "reason": "x", "message": "not enough"},
             {"type": "ReplicaFailure", "status": "True", "reason": "x", "message": "exceeded quota"},
         ]
-        cluster.patch("deployment", namespace, name, {"status": {"conditions": conditions}}, "--subresource=status")
+        cluster.patch("deployment", namespace, name, {"status": {"conditions": conditions}}, status=True)
         children = await kube.read_children(namespace, "radar", body["metadata"]["uid"])
         assert children.workloads[_parsed(body).desired.name].message == "exceeded quota"
 
@@ -445,7 +445,7 @@ class TestApplying:
         for manifest in manifests:
             await kube.apply(manifest)
         name = manifests[2]["metadata"]["name"]
-        cluster.patch("deployment", namespace, name, {"status": {"replicas": 1}}, "--subresource=status")
+        cluster.patch("deployment", namespace, name, {"status": {"replicas": 1}}, status=True)
         cluster.patch("deployment", namespace, name, {"metadata": {"annotations": {"x": "y"}}})
         await kube.read_children(namespace, "radar", body["metadata"]["uid"])
         assert await kube.apply(manifests[2]) is False

@@ -71,8 +71,8 @@ async def watching(cluster, namespace, monkeypatch, *, namespaces=None):
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _in_thread(function, *arguments):
-    return await asyncio.to_thread(function, *arguments)
+async def _in_thread(function, *arguments, **named):
+    return await asyncio.to_thread(function, *arguments, **named)
 
 
 async def _quiet(diary, seconds=1.5):
@@ -132,7 +132,7 @@ async def test_our_own_status_is_no_news(cluster, namespace, monkeypatch):
     async with watching(cluster, namespace, monkeypatch) as (diary, _):
         await diary.until(lambda seen: ("radar", 1) in seen)
         status = {"status": {"stage": "Pending"}}
-        await _in_thread(cluster.patch, "mrel", namespace, "radar", status, "--subresource=status")
+        await _in_thread(cluster.patch, "mrel", namespace, "radar", status, status=True)
         assert await _quiet(diary) == []
 
 
@@ -164,7 +164,7 @@ async def test_a_decision_reaches_its_release_until_it_is_answered(cluster, name
         await _in_thread(cluster.create, decision)
         await diary.until(lambda seen: len(seen) == 2)
         answer = {"status": {"outcome": "Stale", "message": "it is past"}}
-        await _in_thread(cluster.patch, "mdec", namespace, "radar-1", answer, "--subresource=status")
+        await _in_thread(cluster.patch, "mdec", namespace, "radar-1", answer, status=True)
         assert await _quiet(diary) == []
 
 

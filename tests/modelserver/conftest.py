@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,21 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+class Page:
+    """What a scrape says."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._samples: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                self._samples[sample.name].append((sample.labels, sample.value))
+
+    def count(self, name: str, **labels: str) -> float:
+        """Sum the samples of this name that carry these labels."""
+        return sum(value for its, value in self._samples[name] if labels.items() <= its.items())
+
+
 @dataclass
 class Server:
     """A running service."""
@@ -85,14 +101,12 @@ class Server:
         code, text = _fetch(request)
         return code, json.loads(text)
 
+    def scraped(self) -> Page:
+        return Page(self.get("/metrics")[1])
+
     def count(self, name: str, **labels: str) -> float:
         """Sum the samples of this name that carry these labels."""
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(self.get("/metrics")[1])
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return self.scraped().count(name, **labels)
 
     def wait_until(self, what: str, true: Callable[[], bool], *, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds

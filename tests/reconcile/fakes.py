@@ -4,7 +4,7 @@ A small cluster in memory that keeps state as the real one does: resourceVersion
 It can stop the operator after any write: ``Crash`` is raised where a process would die.
 """
 
-import copy
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -69,7 +69,7 @@ class FakeKube:
 
     def _shown(self, item: Any) -> Any:
         """Return what one side shows the other: a copy, for both change their own in place."""
-        return copy.deepcopy(item)
+        return pickle.loads(pickle.dumps(item))  # as deepcopy, several times as fast
 
     async def get_release(self, namespace: str, name: str) -> Object | None:
         return self._read("release", lambda: self._shown(self.body))
@@ -165,7 +165,7 @@ class FakeKube:
     async def keep(self, dossier: Object) -> None:
         name = dossier["metadata"]["name"]
         if name not in self.dossiers:
-            self._write(f"keep {_undigested(name)}", lambda: self.dossiers.setdefault(name, copy.deepcopy(dossier)))
+            self._write(f"keep {_undigested(name)}", lambda: self.dossiers.setdefault(name, self._shown(dossier)))
 
     async def drop(self, namespace: str, name: str, uid: str) -> None:
         self._write(f"drop {_undigested(name)}", lambda: self.dossiers.pop(name))
