@@ -9,6 +9,8 @@ CLUSTER ?= here
 MINUTES ?= 30
 SEED ?= 0
 SOURCES := operator model-server tests e2e bench docs
+# Tests start many short-lived Pythons, and pytest rewrites every assertion: compiled once, not each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 ##@ Use it
 .PHONY: demo demo-down
@@ -62,7 +64,7 @@ verify: lint types ## What CI reads before it tests: lint, types, generated file
 	@$(BIN)/python -m modelrelease.api.reference docs/spec/v1alpha1 --check
 
 ##@ Parts of it
-.PHONY: cluster-up cluster-down cluster-status e2e kills faults soak-cluster bench-judge bench-truth bench-latency lock
+.PHONY: cluster-up cluster-down cluster-status e2e kills faults soak-cluster bench-judge bench-truth bench-latency bench-scale lock
 cluster-up: $(STAMP) ## Build (once) and start the throwaway cluster
 	@$(BIN)/python -m e2e.cluster up
 
@@ -88,6 +90,9 @@ bench-judge: $(STAMP) ## Time 100,000 verdicts
 
 bench-truth: $(STAMP) ## Error rates over simulated releases, side by side with other tools' rules
 	@$(BIN)/python bench/bench_truth.py
+
+bench-scale: $(STAMP) ## Processor time, memory and reaction of one operator with up to 200 releases at once
+	@PYTHONPATH=. $(BIN)/python bench/bench_scale.py
 
 bench-latency: $(STAMP) ## Time from "visible in Prometheus" to "route written", with a real operator, API server and Prometheus
 	@PYTHONPATH=. $(BIN)/python bench/bench_latency.py

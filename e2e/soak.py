@@ -253,6 +253,9 @@ def main() -> int:
     except (ClusterError, TimeoutError, RuntimeError, LookupError, subprocess.CalledProcessError) as error:
         console.print(f"the soak stopped: {error}", markup=False)
         return 1
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is proved by half a soak")
+        return 130
     return report(soak, console)
 
 

@@ -34,6 +34,9 @@ OTHER = "other"
 MAX_CELLS = 500
 """Largest product of crossed dimensions, ``other`` included; each cell is 2 to 5 series in every process."""
 
+TAKEN_LABELS = frozenset({"code", "decision", "instance", "job", "le", "namespace", "pod", "release", "revision"})
+"""No slice can be named so: Prometheus would call it ``exported_...``, or prometheus_client refuse it."""
+
 LATENCY_BUCKETS = tuple(round(0.001 * 2 ** (eighth / 8), 6) for eighth in range(97))
 """1 ms to 4.1 s in steps of 9 %: a quantile can be told within 20 % of a 10 % margin, which `quantile` clauses need."""
 
@@ -71,6 +74,7 @@ class SliceMetrics:
         self._crossed = {name: _with_other(values) for name, values in slices.items()}
         self._wide = {name: _with_other(values) for name, values in (wide or {}).items()}
         self._decisions = frozenset(decisions)
+        _refuse_taken_names([*self._crossed, *self._wide])
         _refuse_overlap(self._crossed, self._wide)
         _refuse_explosion(self._crossed)
 
@@ -98,7 +102,7 @@ class SliceMetrics:
     def observe(
         self,
         *,
-        slices: Mapping[str, str | None],
+        slices: Mapping[str, object],
         seconds: float,
         code: int = 200,
         decision: str | None = None,
@@ -108,11 +112,13 @@ class SliceMetrics:
         Count one request.
 
         Args:
-            slices: Dimension to the request's value; one that is absent, None or not declared counts as ``other``.
+            slices: Dimension to the request's value; one that is absent, None or not declared counts as ``other``,
+                whatever a request may hold there: a list is no reason to fail it.
             seconds: Time to answer.
             code: HTTP status code of the answer, 100 to 599.
             decision: What the model decided; None when it did not come to a decision.
-            score: What the decision was made from, in [0, 1].
+            score: What the decision was made from, in [0, 1]. One that is no number lies beyond all buckets: a model
+                that gives none must not look like one that gives fewer.
 
         Raises:
             ValueError: *slices* names a dimension that was not declared, or *code* is no HTTP status code.
@@ -127,17 +133,19 @@ class SliceMetrics:
         self._requests_total.labels(code, *cell).inc()
         self._latency.observe(seconds)
         if score is not None:
-            self._score.observe(score)
+            self._score.observe(math.inf if math.isnan(score) else score)
         if decision is not None:
             named = decision if decision in self._decisions else OTHER
             self._decisions_total.labels(named, *cell).inc()
             for name, counter in self._by_wide_total.items():
                 counter.labels(named, self._known_value(name, slices.get(name))).inc()
 
-    def _known_value(self, name: str, value: str | None) -> str:
+    def _known_value(self, name: str, value: object) -> str:
         known = self._crossed.get(name) or self._wide[name]
-        if value is None or value in known:
-            return value or OTHER
+        if value is None:
+            return OTHER
+        if str(value) in known:
+            return str(value)
         self._unknown_total.labels(name).inc()
         return OTHER
 
@@ -168,7 +176,15 @@ class SliceMetrics:
 
 def _with_other(values: Sequence[str]) -> dict[str, None]:
     """Return the values in order and without repetition, `OTHER` last unless declared."""
-    return dict.fromkeys([*values, OTHER])
+    return dict.fromkeys([*map(str, values), OTHER])
+
+
+def _refuse_taken_names(names: Sequence[str]) -> None:
+    if taken := sorted(set(names) & TAKEN_LABELS):
+        raise ValueError(
+            f"slices: {taken} are labels that these metrics or the scrape set themselves, and a contract would not see "
+            "yours; choose other names"
+        )
 
 
 def _refuse_overlap(crossed: Mapping[str, object], wide: Mapping[str, object]) -> None:

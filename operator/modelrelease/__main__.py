@@ -9,6 +9,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -102,7 +103,13 @@ async def operate(settings: Settings) -> None:
 
         engine = Engine(tick, telemetry, clock=time.monotonic, random=random.random, concurrency=settings.concurrency)
 
-        informer = Informer(engine.trigger, kube.missing_kinds, settings.watch_namespaces)
+        informer = Informer(
+            engine.trigger,
+            kube.missing_kinds,
+            settings.watch_namespaces,
+            hurry=engine.hurry,
+            unknown_fields=kube.unknown_fields,
+        )
         telemetry.watch_queue(
             depth=lambda: engine.health.known,
             overdue=lambda: engine.health.overdue,
@@ -119,8 +126,14 @@ def _prometheus(settings: Settings) -> PrometheusSettings:
     return PrometheusSettings(
         url=str(settings.prometheus_url).rstrip("/"),
         scrape_interval=settings.prometheus_scrape_interval,
+        lag=settings.prometheus_lag,
+        headers=settings.prometheus_headers,
         token_file=settings.prometheus_token_file,
+        username_file=settings.prometheus_username_file,
+        password_file=settings.prometheus_password_file,
         ca_file=settings.prometheus_ca_file,
+        client_certificate=settings.prometheus_client_certificate_file,
+        client_key=settings.prometheus_client_key_file,
         concurrency=settings.prometheus_concurrency,
     )
 
@@ -143,7 +156,9 @@ def _uptime() -> float:
 @asynccontextmanager
 async def _serving(settings: Settings, telemetry: Telemetry, probes: web.Application) -> AsyncIterator[None]:
     """Serve the probes and the operator's own metrics."""
-    server, thread = start_http_server(settings.metrics_port, registry=telemetry.registry)
+    # The library's own default is IPv4 alone: nobody could scrape a pod that has an IPv6 address.
+    everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - a pod's port
+    server, thread = start_http_server(settings.metrics_port, addr=everywhere, registry=telemetry.registry)
     runner = web.AppRunner(probes, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=settings.probe_port, shutdown_timeout=1.0).start()

@@ -1,10 +1,22 @@
 """The operator's settings, from environment variables that begin with ``MODELRELEASE_``; read once, at the start."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AnyHttpUrl, BeforeValidator, Field, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from modelrelease.api.quantities import parse_duration
@@ -23,20 +35,64 @@ def _names(given: object) -> object:
     return tuple(name.strip() for name in given.split(",") if name.strip())
 
 
+def _without_password(given: AnyHttpUrl) -> AnyHttpUrl:
+    if given.username or given.password:
+        raise ValueError(
+            "has a user name: every status would show it, give it as MODELRELEASE_PROMETHEUS_USERNAME_FILE"
+        )
+    return given
+
+
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
+
+
+def _headers(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    headers = {}
+    for line in filter(None, map(str.strip, given.splitlines())):
+        found = _HEADER.fullmatch(line)
+        if found is None:
+            raise ValueError("one header a line, such as X-Scope-OrgID: fraud")
+        headers[found[1]] = found[2]
+    return headers
+
+
 class Settings(BaseSettings):
     """What the operator can be told; durations are written as in a ModelRelease: ``5s``, ``10m``."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    prometheus_url: AnyHttpUrl
-    """Address of Prometheus, such as ``http://prometheus.monitoring:9090``. Required. Everything is judged on it."""
+    prometheus_url: Annotated[AnyHttpUrl, AfterValidator(_without_password)]
+    """Address of Prometheus, such as ``http://prometheus.monitoring:9090``; of one behind a path or prefix, with it.
+    Required. Everything is judged on it. Who asks is told by other settings: messages show the address."""
 
-    prometheus_scrape_interval: _Duration = timedelta(seconds=5)
+    prometheus_scrape_interval: Annotated[_Duration, Field(ge=timedelta(milliseconds=100))] = timedelta(seconds=5)
     """Time between two scrapes of the model servers. Default 5s. Gates that are fresh or in doubt are judged as often;
     counts whose newest sample is older than two of it are no evidence."""
 
+    prometheus_lag: _Duration = timedelta(0)
+    """Evidence younger than this is not asked for. Default 0s: right for a Prometheus that scrapes by itself, where
+    a late sample has the counts read again. For stores that are written to from elsewhere: how late samples arrive."""
+
+    prometheus_headers: Annotated[dict[str, str], NoDecode, BeforeValidator(_headers)] = {}
+    """Headers of each question, one a line: ``X-Scope-OrgID: fraud``, the tenant of a Mimir. No secrets: they are
+    readable in the Deployment. Default: none."""
+
     prometheus_token_file: Path | None = None
     """File with a bearer token for Prometheus, read anew for each question. Default: no token."""
+
+    prometheus_username_file: Path | None = None
+    """File with a user's name for Prometheus (basic authentication), read anew for each question. Default: none."""
+
+    prometheus_password_file: Path | None = None
+    """File with that user's password. Default: none."""
+
+    prometheus_client_certificate_file: Path | None = None
+    """PEM file with the certificate by which the operator identifies itself to Prometheus. Default: none."""
+
+    prometheus_client_key_file: Path | None = None
+    """PEM file with the key of that certificate. Default: none."""
 
     prometheus_ca_file: Path | None = None
     """PEM file with the authorities that Prometheus' certificate is checked against. Default: those of the system."""
@@ -81,6 +137,25 @@ class Settings(BaseSettings):
     metrics_port: _Port = 9090
     """Port of the operator's own metrics, ``/metrics``. Default 9090."""
 
+    @model_validator(mode="after")
+    def _one_way_to_say_who_asks(self) -> Self:
+        pairs = {
+            "PROMETHEUS_USERNAME_FILE and PROMETHEUS_PASSWORD_FILE": (
+                self.prometheus_username_file,
+                self.prometheus_password_file,
+            ),
+            "PROMETHEUS_CLIENT_CERTIFICATE_FILE and PROMETHEUS_CLIENT_KEY_FILE": (
+                self.prometheus_client_certificate_file,
+                self.prometheus_client_key_file,
+            ),
+        }
+        for names, (first, second) in pairs.items():
+            if (first is None) != (second is None):
+                raise ValueError(f"{names} are given together or not at all")
+        if self.prometheus_token_file and self.prometheus_username_file:
+            raise ValueError("PROMETHEUS_TOKEN_FILE and PROMETHEUS_USERNAME_FILE: one of the two can be sent")
+        return self
+
     @field_validator("lease_renew_deadline")
     @classmethod
     def _ends_before_the_lease(cls, given: timedelta, info: ValidationInfo) -> timedelta:
@@ -100,9 +175,15 @@ class Settings(BaseSettings):
 
 def complaint(error: ValidationError) -> str:
     """Return what is wrong with the settings, one variable a line, in the words of the environment."""
-    lines = [
-        f"{PREFIX}{'_'.join(str(step) for step in problem['loc']).upper()}: "
-        + ("required and not set" if problem["type"] == "missing" else f"{problem['msg']} (it is {problem['input']!r})")
-        for problem in error.errors()
-    ]
-    return "\n".join(lines)
+    return "\n".join(map(_line, error.errors()))
+
+
+def _line(problem: ErrorDetails) -> str:
+    variable = f"{PREFIX}{'_'.join(str(step) for step in problem['loc']).upper()}"
+    if problem["type"] == "missing":
+        return f"{variable}: required and not set"
+    if not problem["loc"]:  # of several variables, which the message names
+        return f"{PREFIX}{problem['msg'].removeprefix('Value error, ')}"
+    if "USERNAME_FILE" in problem["msg"]:  # the address has a password in it
+        return f"{variable}: {problem['msg']}"
+    return f"{variable}: {problem['msg']} (it is {problem['input']!r})"

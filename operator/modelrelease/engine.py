@@ -15,6 +15,7 @@ import heapq
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf, nextafter
 from typing import Final, Protocol
 
 Key = tuple[str, str]
@@ -25,7 +26,8 @@ Reconcile = Callable[[Key], Awaitable[timedelta | None]]
 RESYNC: Final = timedelta(minutes=5)
 TIME_LIMIT: Final = timedelta(seconds=60)
 FIRST_BACKOFF: Final = timedelta(milliseconds=250)
-LONGEST_BACKOFF: Final = timedelta(seconds=30)
+LONGEST_BACKOFF: Final = timedelta(seconds=5)
+"""An ``analysis.interval`` is hardly ever shorter: two of them after a fault has ended, all is as it should be."""
 HEARTBEAT: Final = timedelta(seconds=5)
 LAST_WORDS: Final = timedelta(milliseconds=300)
 """How long reconciles under way may go on at the end: most are about to finish, and none is left half-done then."""
@@ -49,6 +51,7 @@ class Health:
     Attributes:
         heartbeat_age: Seconds since the loop last looked at the queue.
         overdue: Seconds that the longest-waiting release has been waiting for its turn; 0 when none waits.
+        unserved: Seconds of them in which no reconcile has begun, of whichever release.
         known: Releases in the queue or running.
         running: Reconciles under way.
         failing: Releases whose last reconcile raised.
@@ -56,6 +59,7 @@ class Health:
 
     heartbeat_age: float
     overdue: float
+    unserved: float
     known: int
     running: int
     failing: int
@@ -66,6 +70,7 @@ class _Entry:
     due: float | None = None
     running: bool = False
     dirty: bool = False
+    urgent: bool = False
     forgotten: bool = False
     failures: int = 0
     not_before: float = 0.0
@@ -84,15 +89,17 @@ class Queue:
     _entries: dict[Key, _Entry] = field(default_factory=dict)
     _heap: list[tuple[float, int, Key]] = field(default_factory=list)
     _pushed: int = 0
+    _taken: float = -inf
 
-    def trigger(self, key: Key, now: float) -> None:
-        """Make *key* due now, or once more as soon as it has ended."""
+    def trigger(self, key: Key, now: float, *, urgent: bool = False) -> None:
+        """Make *key* due now, or once more as soon as it has ended; an *urgent* one does not wait behind others."""
         entry = self._entries.setdefault(key, _Entry())
         entry.forgotten = False
+        entry.urgent |= urgent
         if entry.running:
             entry.dirty = True
             return
-        due = max(now, entry.not_before)
+        due = self._place(entry, now)
         if entry.due is None or entry.due > due:
             self._schedule(key, entry, due)
 
@@ -113,7 +120,8 @@ class Queue:
             return None
         _, _, key = heapq.heappop(self._heap)
         entry = self._entries[key]
-        entry.due, entry.running, entry.dirty = None, True, False
+        entry.due, entry.running, entry.dirty, entry.urgent = None, True, False, False
+        self._taken = now
         return key
 
     def ended(self, key: Key, now: float, again_in: timedelta | None) -> None:
@@ -139,10 +147,12 @@ class Queue:
     def health(self, now: float, heartbeat: float) -> Health:
         """Return what a probe wants to know; *heartbeat* is when the loop last looked."""
         due = self.next_due()
+        overdue = max(0.0, now - due) if due is not None else 0.0
         entries = self._entries.values()
         return Health(
             heartbeat_age=now - heartbeat,
-            overdue=max(0.0, now - due) if due is not None else 0.0,
+            overdue=overdue,
+            unserved=min(overdue, now - self._taken),
             known=len(entries),
             running=sum(entry.running for entry in entries),
             failing=sum(entry.failures > 0 for entry in entries),
@@ -154,7 +164,17 @@ class Queue:
         if entry.forgotten:
             del self._entries[key]
             return
-        self._schedule(key, entry, min(due, max(now, not_before)) if entry.dirty else due)
+        self._schedule(key, entry, min(due, self._place(entry, now)) if entry.dirty else due)
+
+    def _place(self, entry: _Entry, now: float) -> float:
+        """Return when *entry* is due if that is as soon as it may: an urgent one as if it had waited the longest."""
+        due = max(now, entry.not_before)
+        self._drop_stale()
+        if not entry.urgent or due > now or not self._heap:
+            return due
+        longest_waiting, _, key = self._heap[0]
+        # Several that are urgent come in their order.
+        return min(due, longest_waiting if self._entries[key].urgent else nextafter(longest_waiting, -inf))
 
     def _schedule(self, key: Key, entry: _Entry, due: float) -> None:
         entry.due = due
@@ -204,6 +224,11 @@ class Engine:
     def trigger(self, key: Key) -> None:
         """Have *key* reconciled as soon as possible: something about it may have changed."""
         self._queue.trigger(key, self._clock())
+        self._wake.set()
+
+    def hurry(self, key: Key) -> None:
+        """Have *key* reconciled before all others: a person waits for it."""
+        self._queue.trigger(key, self._clock(), urgent=True)
         self._wake.set()
 
     def forget(self, key: Key) -> None:

@@ -28,7 +28,7 @@ import structlog
 from modelrelease.adapters.errors import AdapterError
 from modelrelease.api.base import GROUP, RELEASE_LABEL, VERSION
 from modelrelease.api.parse import named_contract
-from modelrelease.engine import Key
+from modelrelease.engine import LONGEST_BACKOFF, Key
 
 LOGIN_LIFETIME: Final = timedelta(minutes=10)
 """A login counts as new after this, so that one spurious 401 does not leave kopf without any."""
@@ -55,14 +55,14 @@ logging.getLogger("kopf._core.reactor.running").addFilter(lambda line: "OS signa
 
 
 class EndlessBackoffs:
-    """Seconds between attempts: half a second, doubling up to half a minute, with jitter, for ever."""
+    """Seconds between attempts: half a second, doubling up to five, with jitter, for ever."""
 
     def __iter__(self) -> Iterator[float]:
         """Begin anew for each request."""
         longest = 0.5
         while True:
             yield longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-            longest = min(2 * longest, 30.0)
+            longest = min(2 * longest, LONGEST_BACKOFF.total_seconds())
 
 
 def settings_for_kopf() -> kopf.OperatorSettings:
@@ -104,11 +104,15 @@ class Informer:
         trigger: Called with the key of a release that may have changed.
         missing_kinds: Returns the kinds, of those that we know by name, that the API server does not serve.
         namespaces: Namespaces to look at; empty for all.
+        unknown_fields: Returns what of our status the cluster's CRDs do not know; None to believe that they know all.
+        hurry: Called with the key of a release that a person has decided about; None to trigger it like any other.
     """
 
     trigger: Callable[[Key], None]
     missing_kinds: Callable[[], Awaitable[frozenset[str]]]
     namespaces: tuple[str, ...] = ()
+    hurry: Callable[[Key], None] | None = None
+    unknown_fields: Callable[[], Awaitable[tuple[str, ...]]] | None = None
     problem: str | None = "has not started yet"
     _home: asyncio.AbstractEventLoop | None = None
     _known: dict[Key, tuple[str, int, bool]] = field(default_factory=dict)
@@ -119,7 +123,7 @@ class Informer:
         self._home = asyncio.get_running_loop()
         while True:
             missing = await self._missing()
-            if missing is None or "ModelRelease" in missing:
+            if missing is None or "ModelRelease" in missing or await self._outdated():
                 await asyncio.sleep(RESTART_SECONDS)
                 continue
             if missing:
@@ -138,6 +142,23 @@ class Informer:
             self._complain(f"the CRD modelreleases.{GROUP} is not installed")
         return missing
 
+    async def _outdated(self) -> bool:
+        """
+        Return whether the CRDs are older than this operator, as Helm leaves them when it upgrades a chart.
+
+        What they do not know of a status is lost whenever it is written. Who forgets what it has promised had better
+        not begin: the new pod does not become ready, and the old one goes on.
+        """
+        try:
+            unknown = await self.unknown_fields() if self.unknown_fields else ()
+        except AdapterError as error:
+            self._complain(f"cannot ask the API server which fields it knows: {error}")
+            return True
+        if unknown:
+            lacking = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else unknown[0]
+            self._complain(f"the CRDs are older than this operator, they lack {lacking}: apply the chart's crds/")
+        return bool(unknown)
+
     def _complain(self, problem: str) -> None:
         if problem != self.problem:
             _log.error("not watching", problem=problem)
@@ -154,6 +175,8 @@ class Informer:
                 if now_missing is not None and now_missing != missing:
                     _log.info("kinds have come or gone: watching anew", missing=sorted(now_missing))
                     return
+                if now_missing is not None:
+                    self.problem = None
         finally:
             session.stop()
             await _finish(watching)
@@ -207,7 +230,7 @@ class Informer:
         """Trigger the release that a decision is about, until it is answered."""
         body: Mapping[str, Any] = event["object"]
         if event["type"] != "DELETED" and not (body.get("status") or {}).get("outcome"):
-            self._at_home(self.trigger, (body["metadata"]["namespace"], body["spec"]["release"]))
+            self._at_home(self.hurry or self.trigger, (body["metadata"]["namespace"], body["spec"]["release"]))
 
     async def on_child(self, event: kopf.RawEvent, **_: object) -> None:
         """Trigger the release that an object is labelled with; one that has lost its label arrives as deleted."""

@@ -14,16 +14,21 @@ from aiohttp import web
 from modelrelease.engine import Health
 
 MAX_HEARTBEAT_AGE: Final = 30.0
-MAX_OVERDUE: Final = 180.0
-"""Three times the longest reconcile: a full queue is slow, not dead."""
+MAX_UNSERVED: Final = 180.0
+"""
+Three times the longest reconcile.
+
+A full queue is slow, not dead: with hundreds of releases and a slow Prometheus, or right after a standby has taken over
+with all of them due, the last one waits for minutes while the others are served.
+"""
 
 
 def dead(health: Health) -> str | None:
     """Return why the engine is to be restarted; None when it is well."""
     if health.heartbeat_age > MAX_HEARTBEAT_AGE:
         return f"the engine has not looked at its queue for {health.heartbeat_age:.0f} s"
-    if health.overdue > MAX_OVERDUE:
-        return f"a release has been due for {health.overdue:.0f} s"
+    if health.unserved > MAX_UNSERVED:
+        return f"a release has been due for {health.overdue:.0f} s, and none was looked at for {health.unserved:.0f} s"
     return None
 
 

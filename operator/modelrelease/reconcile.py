@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from modelrelease.adapters.errors import AdapterError, Conflict, Forbidden, Overtaken, Refused
-from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest
+from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest, same_parents
 from modelrelease.adapters.kube import Children
-from modelrelease.api.decision import DecisionOutcome, DecisionStatus
+from modelrelease.api.decision import DecisionOutcome, DecisionSpec, DecisionStatus, Verb
 from modelrelease.api.parse import Asked, InvalidSpec, Release, named_contract, parse, parse_decision
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import StageKind
@@ -27,6 +27,7 @@ from modelrelease.core.decide import (
     Cancel,
     Decision,
     Hold,
+    Reshare,
     RollBack,
     Situation,
     Start,
@@ -34,19 +35,23 @@ from modelrelease.core.decide import (
     on_trial,
     refuse,
     under_another_contract,
+    without_copies,
 )
 from modelrelease.core.dossier import Dossier, dossier, lost, named
 from modelrelease.core.elapsed import Jump
 from modelrelease.core.gate import evaluate
 from modelrelease.core.observation import GatewayProblem, Observation
 from modelrelease.core.outlook import history_window
-from modelrelease.core.plan import Manifest, Plan, object_name, owner_reference, plan, traffic_of
+from modelrelease.core.plan import Manifest, Plan, Traffic, object_name, owner_reference, plan, traffic_of
 from modelrelease.core.queries import StageWindow, evidence_window
 from modelrelease.core.rulings import Ruling, orphaned, take_up, take_up_rollbacks
 from modelrelease.core.transition import transition, transition_invalid
 
 EVIDENCE_LIMIT: Final = timedelta(seconds=30)
 """How long a tick waits for Prometheus; what needs no metrics is then decided without them."""
+
+ROLLBACK_LIMIT: Final = timedelta(seconds=3)
+"""How long it waits while a person asks for a rollback: the numbers are for the record alone."""
 
 HISTORY_LIMIT: Final = timedelta(seconds=3)
 """How long it waits for what only a forecast needs, while the candidate's pods start anyway."""
@@ -158,9 +163,9 @@ async def reconcile(
     if isinstance(release, InvalidSpec):
         return await _refuse(release, body, before, decided, world, now, jumps, unheard)
 
-    seen = await _observe(release, before, decided, world, moment)
+    seen, stays = await _observe(release, before, decided, world, moment)
     found = evaluate(release, before, seen.evidence)
-    situation, rulings = take_up(Situation(release, before, seen, found, now, jumps))
+    situation, rulings = take_up(without_copies(Situation(release, before, seen, found, now, jumps)))
     decision = decide(situation)
     left = dossier(situation, decision)
     unkept = None
@@ -172,7 +177,7 @@ async def reconcile(
     world.log.decided(release, before.stage, decision)
     body = await _record(body, before, after, world)
     planned = plan(release, after, seen, now, drain=world.drain)
-    failure = await _apply(release, planned, world, route_only=_returns_users(before, decision))
+    failure = await _apply(release, planned, world, stays, route_only=_returns_users(before, decision))
     failure = await _file(release, after, left if isinstance(decision, RollBack) else None, seen, world) or failure
     await _say(body, after, now, jumps, world)
     await _answer(body, decided, rulings, world, now)
@@ -257,29 +262,48 @@ def _asked(decided: Iterable[dict[str, Any]]) -> tuple[Asked, ...]:
 
 async def _observe(
     release: Release, status: ReleaseStatus, decided: Iterable[dict[str, Any]], world: World, moment: datetime
-) -> Observation:
+) -> tuple[Observation, Manifest | None]:
+    """Read everything; also return the live route if it has to stay where it is, whatever the spec says."""
     parts = (status.stable, status.serving, status.candidate)
     names = {release.desired.name, *(part.revision for part in parts if part)}
     children = _told(await world.kube.read_children(release.namespace, release.name, release.uid, names), status)
     traffic = traffic_of(status)
-    return Observation(
+    moves = _moves(release, traffic, children.route)
+    problem = await _gateway_problem(release, status, world, moves=moves)
+    stays = children.route if moves and problem and problem.reason == Reason.GATEWAY_NOT_FOUND else None
+    asked = _asked(decided)
+    seen = Observation(
         workloads=children.workloads,
         revisions=children.revisions,
         services=children.services,
-        route=read_route(children.route, route_manifest(release, traffic) if traffic else None, release.name),
-        gateway_problem=await _gateway_problem(release, status, world),
+        route=read_route(children.route, _route(release, traffic, stays) if traffic else None, release.name),
+        gateway_problem=problem,
+        leads_nowhere=stays is not None,
         conflict=children.conflict,
-        evidence=await _evidence(release, status, world, moment),
+        evidence=await _evidence(release, status, asked, world, moment),
         history=await _history(release, status, children, world, moment),
-        asked=_asked(decided),
+        asked=asked,
         dossiers=children.dossiers,
     )
+    return seen, stays
 
 
-async def _gateway_problem(release: Release, status: ReleaseStatus, world: World) -> GatewayProblem | None:
-    """Look at the Gateways before traffic moves; afterwards the route's own status tells."""
+def _moves(release: Release, traffic: Traffic | None, live: Manifest | None) -> bool:
+    """Return whether the spec asks for other Gateways than the live route has."""
+    return live is not None and traffic is not None and not same_parents(live, route_manifest(release, traffic))
+
+
+def _route(release: Release, traffic: Traffic, stays: Manifest | None) -> Manifest:
+    """Return the route for *traffic*; one that *stays* gets the weights alone."""
+    return rerouted(stays, release, traffic) if stays else route_manifest(release, traffic)
+
+
+async def _gateway_problem(
+    release: Release, status: ReleaseStatus, world: World, *, moves: bool
+) -> GatewayProblem | None:
+    """Look at the Gateways before traffic moves, or *moves* to others; else the route's own status tells."""
     trial = on_trial(status)
-    if trial and trial.current_stage:
+    if trial and trial.current_stage and not moves:
         return None
     gateways: dict[tuple[str, str], dict[str, Any] | None] = {}
     classes: dict[str, dict[str, Any] | None] = {}
@@ -295,12 +319,18 @@ async def _gateway_problem(release: Release, status: ReleaseStatus, world: World
     return gateway_problem(release, gateways, classes, needs_mirror=shadows and status.stable is not None)
 
 
-async def _evidence(release: Release, status: ReleaseStatus, world: World, moment: datetime) -> Evidence | None:
+async def _evidence(
+    release: Release, status: ReleaseStatus, asked: Iterable[Asked], world: World, moment: datetime
+) -> Evidence | None:
     trial = on_trial(status)
     if trial is None or trial.current_stage is None or under_another_contract(trial.current_stage, release):
         return None
-    windows = [evidence_window(stage, moment, world.scrape_interval) for stage in trial.evidence_stages]
-    return await _read(release, windows, status, trial.revision, world, EVIDENCE_LIMIT)
+    hasty = any(isinstance(it.spec, DecisionSpec) and it.spec.decision is Verb.ROLLBACK for it in asked)
+    windows = [
+        evidence_window(stage, moment, world.scrape_interval, first=stage is trial.stages[0])
+        for stage in trial.evidence_stages
+    ]
+    return await _read(release, windows, status, trial.revision, world, ROLLBACK_LIMIT if hasty else EVIDENCE_LIMIT)
 
 
 async def _history(
@@ -347,18 +377,22 @@ def _waits_for(unkept: AdapterError, status: ReleaseStatus) -> Hold:
 
 def _returns_users(before: ReleaseStatus, decision: Decision) -> bool:
     """Return whether the route is to be written first and alone: users are taken off a candidate."""
-    leaves = isinstance(decision, RollBack | Cancel | Start)
+    leaves = isinstance(decision, RollBack | Cancel | Start | Reshare)
     return leaves and before.candidate is not None and bool(before.candidate.stages)
 
 
-async def _apply(release: Release, planned: Plan, world: World, *, route_only: bool) -> AdapterError | None:
+async def _apply(
+    release: Release, planned: Plan, world: World, stays: Manifest | None, *, route_only: bool
+) -> AdapterError | None:
     """
     Make the cluster what it should be; return the first failure, which does not keep the rest from being tried.
+
+    A live route that *stays* where it is gets other weights, and no other Gateways.
 
     The route comes first: when users have to leave a candidate, nothing may stand before it. When its weight rises, its
     pods have been there since an earlier tick, or the decision would not have been taken.
     """
-    manifests = [route_manifest(release, planned.traffic)] if planned.traffic else []
+    manifests = [_route(release, planned.traffic, stays)] if planned.traffic else []
     if not route_only:
         manifests += planned.manifests
     failures = [failure for manifest in manifests if (failure := await _tried(world.kube.apply(manifest)))]

@@ -130,7 +130,7 @@ async def test_a_status_that_others_report_meanwhile_stops_nothing(old, body, cl
 
     async def report():
         name = wanted["metadata"]["name"]
-        cluster.patch("deployment", namespace, name, {"status": {"replicas": 1}}, "--subresource=status")
+        cluster.patch("deployment", namespace, name, {"status": {"replicas": 1}}, status=True)
 
     old.meanwhile = report
     assert await old.apply(other) is True

@@ -1,5 +1,6 @@
 """The Kubernetes adapter against a real API server."""
 
+import asyncio
 import copy
 import json
 import random
@@ -11,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
+from e2e.cluster import paths
 from modelrelease.adapters.errors import Conflict, Forbidden, NotFound, Refused, UnknownKind, Unreachable
 from modelrelease.adapters.gateway import route_manifest
 from modelrelease.adapters.kube import KubeCluster
@@ -68,6 +70,33 @@ def _route(body, **traffic):
 def _stored(namespace, body):
     """Return *body* as somebody would create it in *namespace*."""
     return {**body, "metadata": {"name": body["metadata"]["name"], "namespace": namespace}}
+
+
+async def test_a_crd_that_is_older_than_the_operator_is_told(kube, cluster, namespace):
+    """As after ``helm upgrade``, which leaves CRDs as they are: what they do not know is lost without a word."""
+    serving = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/serving"
+    crd = ("crd", "modelreleases.modelrelease.dev")
+
+    async def until(want: tuple[str, ...]) -> None:
+        for _ in range(200):
+            if (found := await kube.unknown_fields()) == want:
+                return
+            await asyncio.sleep(0.1)
+        assert want == found
+
+    assert () == await kube.unknown_fields()
+    try:
+        removed = json.dumps([{"op": "remove", "path": serving}])
+        await asyncio.to_thread(cluster.kubectl, "patch", *crd, "--type=json", "-p", removed)
+        await until(("ModelRelease status.serving",))
+        cluster.create(_release(namespace))
+        body = await kube.get_release(namespace, "radar")
+        written = await kube.write_status(body, {"serving": {"revision": "1111111", "version": "1", "weight": 100}})
+        assert "serving" not in written["status"]
+    finally:
+        again = ("--server-side", "--force-conflicts", "-f", str(paths.REPOSITORY / "crds"))
+        await asyncio.to_thread(cluster.kubectl, "apply", *again)
+        await until(())
 
 
 class TestDecisions:
@@ -205,7 +234,7 @@ class TestReading:
             await kube.apply(manifest)
         name = f"radar-{release.desired.name}"
         full = {"observedGeneration": 1, "readyReplicas": status.get("availableReplicas", 0), **status}
-        cluster.patch("deployment", namespace, name, {"status": full}, "--subresource=status")
+        cluster.patch("deployment", namespace, name, {"status": full}, status=True)
         children = await kube.read_children(namespace, "radar", body["metadata"]["uid"])
         workload = children.workloads[release.desired.name]
         assert (workload.available, workload.replicas) == (want, 3)
@@ -220,7 +249,7 @@ class TestReading:
             {"type": "Available", "status": "False", "reason": "x", "message": "not enough"},
             {"type": "ReplicaFailure", "status": "True", "reason": "x", "message": "exceeded quota"},
         ]
-        cluster.patch("deployment", namespace, name, {"status": {"conditions": conditions}}, "--subresource=status")
+        cluster.patch("deployment", namespace, name, {"status": {"conditions": conditions}}, status=True)
         children = await kube.read_children(namespace, "radar", body["metadata"]["uid"])
         assert children.workloads[_parsed(body).desired.name].message == "exceeded quota"
 
@@ -416,7 +445,7 @@ class TestApplying:
         for manifest in manifests:
             await kube.apply(manifest)
         name = manifests[2]["metadata"]["name"]
-        cluster.patch("deployment", namespace, name, {"status": {"replicas": 1}}, "--subresource=status")
+        cluster.patch("deployment", namespace, name, {"status": {"replicas": 1}}, status=True)
         cluster.patch("deployment", namespace, name, {"metadata": {"annotations": {"x": "y"}}})
         await kube.read_children(namespace, "radar", body["metadata"]["uid"])
         assert await kube.apply(manifests[2]) is False

@@ -5,11 +5,14 @@ The server speaks real HTTP and Prometheus' real JSON; the counts themselves are
 tests/prometheus.
 """
 
+import asyncio
+import base64
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -107,8 +110,10 @@ class Server:
                     server.most_at_once = max(server.most_at_once, server._at_once)
                 query = parameters.get("query", "")
                 about_noise = url.path.endswith("/query_range") or query.startswith("group by (instance)")
+                falls = query.startswith("count by (revision, instance) ((resets(")
+                nothing = says(vector())
                 try:
-                    (server.noise if about_noise else server.reply)(self, query)
+                    (nothing if falls else server.noise if about_noise else server.reply)(self, query)
                 except (BrokenPipeError, ConnectionResetError):
                     pass
                 finally:
@@ -154,7 +159,7 @@ async def test_counts_of_every_question_are_read(server, read):
     questions = [parameters["query"] for path, parameters, _ in server.asked if path == "/api/v1/query"]
     newest = [question for question in questions if "timestamp(" in question]
     assert (2, 1) == (len(newest), len(set(newest)))
-    assert len(set(questions)) == len(questions) - 1 == 8 + 2
+    assert len(set(questions)) == len(questions) - 1 == 8 + 3
     path, parameters, _ = server.asked[0]
     assert ("/api/v1/query", f"{NOW.timestamp():.3f}", "8s") == (path, parameters["time"], parameters["timeout"])
 
@@ -407,7 +412,7 @@ async def test_finished_stages_are_read_once(server):
     second = await reader.read(a_release(), (*WINDOWS, later), "old", "new")
     reader.close()
     about_noise = 6 + 1
-    assert (6 + 10 + about_noise, 10) == (asked, len(server.asked) - asked)
+    assert (6 + 11 + about_noise, 11) == (asked, len(server.asked) - asked)
     assert ["shadow", "canary"] == [stage.stage for stage in second]
     assert first[0] is second[0]
 
@@ -483,7 +488,7 @@ async def test_without_a_baseline_there_is_no_noise(server):
     (stage,) = await reader.read(a_release(), WINDOWS, None, "new")
     reader.close()
     assert stage.noise is None
-    assert 10 == len(server.asked)
+    assert 11 == len(server.asked)
 
 
 async def test_noise_is_known_of_the_current_stage_only(server, read):
@@ -506,7 +511,7 @@ async def test_noise_is_read_twice_a_minute(server):
         before = len(server.asked)
         window = StageWindow(stage, "shadow", START, NOW + timedelta(seconds=seconds))
         assert not isinstance(await reader.read(a_release(version), [window], "old", "new"), MetricsUnavailable)
-        return len(server.asked) - before - 10
+        return len(server.asked) - before - 11
 
     assert [7, 0, 0, 7, 0, 0, 7] == [await noise_asked(at) for at in (0, 10, 29, 30, 59, 1, 0)]
     assert 7 == await noise_asked(0, "shadow-2")
@@ -588,7 +593,7 @@ async def test_a_failing_server_is_left_alone_for_a_while(server):
     server.reply = is_healthy
     count, result = await asked_while()
     reader.close()
-    assert 10 + 7 == count
+    assert 11 + 7 == count
     assert not isinstance(result, MetricsUnavailable)
 
 
@@ -600,6 +605,45 @@ async def test_a_bad_question_does_not_close_the_server_for_others(server):
     server.reply = is_healthy
     assert not isinstance(await reader.read(a_release(), WINDOWS, "old", "new"), MetricsUnavailable)
     reader.close()
+
+
+@pytest.fixture
+async def a_slow_release(server, monkeypatch):
+    """Of the releases of one reader, "heavy" asks for so many series that each of its questions fails after a while."""
+    monkeypatch.setattr(prometheus, "SLOW_SECONDS", 0.5)
+    timed_out = says({"status": "error", "errorType": "timeout", "error": "query timed out"}, status=503)
+
+    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+        if 'release="heavy"' in query:
+            time.sleep(1)
+            timed_out(request, query)
+        else:
+            is_healthy(request, query)
+
+    server.reply = reply
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    heavy = replace(a_release(), name="heavy")
+
+    async def keep_asking() -> None:
+        while True:
+            await reader.read(heavy, WINDOWS, "old", "new")
+
+    asking = [asyncio.create_task(keep_asking()) for _ in range(10)]
+    await asyncio.sleep(2.5)
+    yield reader
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    reader.close()
+
+
+async def test_one_release_that_asks_too_much_does_not_keep_others_from_being_judged(a_slow_release):
+    """Neither do its questions stand before theirs, nor are its timeouts taken for a server to be left alone."""
+    for _ in range(10):
+        began = time.monotonic()
+        evidence = await a_slow_release.read(a_release(), WINDOWS, "old", "new")
+        assert not isinstance(evidence, MetricsUnavailable), evidence.message
+        assert time.monotonic() - began < 0.9, "less than one of the slow questions takes"
 
 
 async def test_the_token_is_read_anew(server, tmp_path):
@@ -614,6 +658,45 @@ async def test_the_token_is_read_anew(server, tmp_path):
         await reader.read(a_release(), WINDOWS, "old", "new")
         assert f"Bearer {token}" == server.asked[-1][2]["Authorization"]
     reader.close()
+
+
+async def test_name_and_password_are_read_anew(server, tmp_path):
+    """Of basic authentication; neither is ever told."""
+    name, password = tmp_path / "username", tmp_path / "password"
+    name.write_text("ana\n")
+    reader = PrometheusReader(PrometheusSettings(server.url, username_file=name, password_file=password))
+    missing = await reader.read(a_release(), WINDOWS, "old", "new")
+    assert isinstance(missing, MetricsUnavailable)
+    for secret in ("first", "zweites Pässwort: ü"):
+        password.write_text(secret)
+        await reader.read(a_release(), WINDOWS, "old", "new")
+        scheme, _, given = server.asked[-1][2]["Authorization"].partition(" ")
+        assert ("Basic", f"ana:{secret}") == (scheme, base64.b64decode(given).decode())
+    reader.close()
+
+
+@pytest.mark.parametrize("token", ["se\ncret", "secret\x00", "secret ü", ""])
+async def test_a_token_that_is_none_is_not_shown(server, read, tmp_path, token):
+    """The message goes into a status that many may read."""
+    file = tmp_path / "token"
+    file.write_text(token)
+    result = await read(token_file=file)
+    assert isinstance(result, MetricsUnavailable)
+    assert "does not hold one token alone" in result.message
+    assert "cret" not in result.message
+    assert not server.asked
+
+
+async def test_headers_are_sent_with_every_question(server, read):
+    """A Mimir wants to know whose series are asked for."""
+    await read(headers={"X-Scope-OrgID": "fraud"})
+    assert {"fraud"} == {headers.get("X-Scope-OrgID") for _, _, headers in server.asked}
+
+
+async def test_a_prefix_stays_in_front(server, read):
+    """As ``--web.route-prefix`` and the paths of a Mimir have it."""
+    await read(url=f"{server.url}/prometheus/")
+    assert {"/prometheus/api/v1/query", "/prometheus/api/v1/query_range"} == {path for path, _, _ in server.asked}
 
 
 async def test_an_unknown_ca_file_is_told(read, tmp_path):

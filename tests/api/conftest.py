@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.apiserver import Cluster, cluster, namespace
-
-__all__ = ["admission", "cluster", "namespace"]
+from tests.apiserver import Cluster
 
 FOLDER = "/apis/modelrelease.dev/v1alpha1/namespaces/default"
 

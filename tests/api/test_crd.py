@@ -105,7 +105,7 @@ def test_a_union_that_no_schema_can_say_is_an_error():
 def test_kubectl_shows_the_columns(cluster: Cluster, namespace: str):
     """The table answers: which stage, who serves, who is on trial, how it looks."""
     cluster.create(_in(namespace))
-    cluster.patch("mrel", namespace, "radar", {"status": FULL_STATUS}, "--subresource=status")
+    cluster.patch("mrel", namespace, "radar", {"status": FULL_STATUS}, status=True)
 
     header, row = cluster.kubectl("get", "mrel", "-n", namespace).splitlines()
 
@@ -129,7 +129,7 @@ def test_a_full_status_is_stored_as_it_was_written(cluster: Cluster, namespace: 
     """The schema of the status prunes nothing that the operator writes."""
     cluster.create(_in(namespace))
 
-    cluster.patch("mrel", namespace, "radar", {"status": FULL_STATUS}, "--subresource=status")
+    cluster.patch("mrel", namespace, "radar", {"status": FULL_STATUS}, status=True)
 
     stored = cluster.get("mrel", namespace, "radar")["status"]
     assert stored == FULL_STATUS
@@ -245,6 +245,8 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
                 {
                     "name": "canary-5",
                     "kind": "canary",
+                    "percent": 5,
+                    "raiseTo": 10,
                     "startTime": TIME,
                     "pausedSince": TIME,
                     "deadlineSince": TIME,

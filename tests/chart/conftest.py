@@ -1,4 +1,4 @@
-"""Helm, and the real API server that judges what it renders."""
+"""Helm, and what it renders."""
 
 import subprocess
 from collections.abc import Callable
@@ -8,9 +8,6 @@ import pytest
 import yaml
 
 from e2e.cluster import binaries, paths
-from tests.apiserver import cluster, namespace
-
-__all__ = ["cluster", "helm", "namespace", "rendered"]
 
 CHART = paths.REPOSITORY / "charts" / "modelrelease-operator"
 URL = "http://prometheus.monitoring:9090"

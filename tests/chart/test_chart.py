@@ -1,12 +1,14 @@
 """The chart: what it renders, what it refuses, and that the real API server takes it."""
 
-import json
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import yaml
 
+from modelrelease.api.selectors import INJECTED_LABELS
 from modelrelease.config import Settings
 from tests.apiserver import Cluster
 from tests.chart.conftest import CHART, URL, Helm, Objects
@@ -35,6 +37,13 @@ VARIANTS = {
     "default": [],
     "two namespaces": ["watchNamespaces={fraud,loans}", "gatewayNamespaces={public}"],
     "a guarded Prometheus": ["prometheus.tokenSecret.name=token", "prometheus.caConfigMap.name=authorities"],
+    "a Mimir behind a proxy": [
+        "prometheus.lag=30s",
+        "prometheus.headers.X-Scope-OrgID=fraud",
+        "prometheus.headers.X-Asks=modelrelease: fraud",
+        "prometheus.basicAuthSecret.name=user",
+        "prometheus.clientCertificateSecret.name=client",
+    ],
     "everything": [
         "image.repository=registry.example.com/modelrelease-operator",
         "image.tag=1.2.3",
@@ -44,6 +53,7 @@ VARIANTS = {
         "log.format=text",
         "log.level=debug",
         "resources.limits.memory=1Gi",
+        "priorityClassName=system-cluster-critical",
         "nodeSelector.pool=system",
         "tolerations[0].key=system",
         "tolerations[0].operator=Exists",
@@ -132,6 +142,19 @@ def test_the_pod_may_do_nothing_else(rendered: Rendered):
     }
 
 
+def test_services_of_the_namespace_are_no_settings(rendered: Rendered):
+    """Kubernetes sets MODELRELEASE_METRICS_PORT=tcp://... for a Service of that name, unless it is told not to."""
+    assert _pod(rendered())["enableServiceLinks"] is False
+
+
+def test_no_name_is_too_long(helm: Helm):
+    """With the longest name that Helm allows for a release."""
+    done = helm("template", "m" * 53, str(CHART), f"--set=prometheus.url={URL}")
+    services = [body for body in yaml.safe_load_all(done.stdout) if body and body["kind"] == "Service"]
+
+    assert [len(service["metadata"]["name"]) for service in services] == [63]
+
+
 def test_the_lease_is_the_installations_own(rendered: Rendered):
     """Its pods elect among themselves, by a Lease of their namespace that nobody else uses, and may touch no other."""
     objects = rendered("replicas=3")
@@ -178,6 +201,33 @@ def test_files_for_a_guarded_prometheus(rendered: Rendered):
     assert volumes["prometheus-ca"]["configMap"] == {"name": "authorities"}
 
 
+def test_files_for_basic_authentication_and_a_client_certificate(rendered: Rendered):
+    """The keys are those that Secrets of these types have."""
+    objects = rendered(*VARIANTS["a Mimir behind a proxy"])
+    environment = _environment(objects)
+    pod = _pod(objects)
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume.get("secret") for volume in pod["volumes"]}
+
+    for variable, path in {
+        "USERNAME_FILE": f"{mounts['prometheus-user']}/username",
+        "PASSWORD_FILE": f"{mounts['prometheus-user']}/password",
+        "CLIENT_CERTIFICATE_FILE": f"{mounts['prometheus-client']}/tls.crt",
+        "CLIENT_KEY_FILE": f"{mounts['prometheus-client']}/tls.key",
+    }.items():
+        assert environment[f"MODELRELEASE_PROMETHEUS_{variable}"] == path
+    assert volumes["prometheus-user"] == {"secretName": "user"}
+    assert volumes["prometheus-client"] == {"secretName": "client"}
+
+
+def test_headers_arrive_as_they_are_written(rendered: Rendered, monkeypatch: pytest.MonkeyPatch):
+    for name, value in _environment(rendered(*VARIANTS["a Mimir behind a proxy"])).items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings().prometheus_headers == {"X-Scope-OrgID": "fraud", "X-Asks": "modelrelease: fraud"}
+    assert Settings().prometheus_lag == timedelta(seconds=30)
+
+
 def test_pod_monitor(rendered: Rendered):
     """Off by default; else it copies the labels that tell the arms apart, as the README says for all others."""
     assert not any(title.startswith("PodMonitor") for title in rendered())
@@ -189,12 +239,19 @@ def test_pod_monitor(rendered: Rendered):
 
     assert monitor["metadata"]["labels"]["release"] == "stack"
     assert monitor["spec"]["namespaceSelector"] == {"any": True}
-    assert {rule["targetLabel"] for rule in rules} == {"release", "revision"}
+    labelled = {rule["targetLabel"]: rule["sourceLabels"] for rule in rules}
+    assert labelled.keys() == {"release", "revision"}
+    # The Prometheus Operator sets the namespace by itself; nobody else does.
+    by_hand = {rule["target_label"]: rule["source_labels"] for rule in _scrape_job() if "target_label" in rule}
+    assert by_hand == labelled | {"namespace": ["__meta_kubernetes_namespace"]}
+    assert by_hand.keys() == INJECTED_LABELS
+
+
+def _scrape_job() -> list[dict[str, Any]]:
+    """Return the relabel rules that the README gives to those without the Prometheus Operator."""
     example = (CHART / "README.md").read_text().split("```yaml")[1].split("```")[0]
-    assert [
-        {"sourceLabels": rule["source_labels"], "targetLabel": rule["target_label"]}
-        for rule in yaml.safe_load(example)["relabel_configs"]
-    ] == rules
+    rules: list[dict[str, Any]] = yaml.safe_load(example)["relabel_configs"]
+    return rules
 
 
 def test_the_readme_names_every_value():
@@ -213,6 +270,8 @@ def test_the_readme_names_every_value():
             "prometheus.url is required: the address of your Prometheus, such as --set prometheus.url=",
         ),
         (["prometheus.url=prometheus:9090"], "prometheus/url"),
+        (["prometheus.url=http://ana:secret@prometheus:9090"], "prometheus/url"),
+        (["prometheus.headers.X Y=z"], "X Y"),
         (["prometheus.urll=x"], "urll"),
         (["replicas=0"], "replicas"),
         (["log.level=verbose"], "log/level"),
@@ -241,7 +300,7 @@ def test_bad_values_are_refused(helm: Helm, values: list[str], says: str):
 def test_the_api_server_takes_it(rendered: Rendered, cluster: Cluster, variant: str):
     """Every rendered object passes strict validation."""
     for name in ("system", "fraud", "loans", "public"):
-        cluster.kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     objects = rendered(*VARIANTS[variant])
 
     taken = cluster.kubectl(
@@ -252,48 +311,40 @@ def test_the_api_server_takes_it(rendered: Rendered, cluster: Cluster, variant: 
     assert len(taken.split()) == len(objects)
 
 
+LEASES = ("coordination.k8s.io", "leases")
+
+
 @pytest.mark.apiserver
 @pytest.mark.parametrize("variant", ["default", "two namespaces"])
 def test_the_operator_may_what_it_does(rendered: Rendered, cluster: Cluster, variant: str):
     """The API server itself says yes to each right where it is needed, and no to what was not asked for."""
     for name in ("system", "fraud", "loans", "public"):
-        cluster.kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     objects = rendered(*VARIANTS[variant])
     rbac = [body for title, body in objects.items() if title.split()[0].endswith(("Role", "Binding"))]
-    cluster.kubectl("apply", "--server-side", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": rbac})
+    cluster.apply(*rbac)
+
+    asked = {
+        **{("fraud", *kind, verb): True for kind, verbs in IN_NAMESPACES.items() for verb in verbs.split()},
+        **{("system", *LEASES, verb, NAME): True for verb in ("get", "update")},
+        **{("system", *LEASES, verb, "of-somebody-else"): False for verb in ("get", "update")},
+        ("public", "gateway.networking.k8s.io", "gateways", "get"): True,
+        ("elsewhere", "gateway.networking.k8s.io", "gateways", "get"): variant == "default",
+        ("other", "modelrelease.dev", "modelreleases", "list"): variant == "default",
+        ("fraud", "modelrelease.dev", "modelreleases", "patch"): False,
+        ("fraud", "", "secrets", "get"): False,
+        ("fraud", "", "pods", "list"): False,
+        ("fraud", "apiextensions.k8s.io", "customresourcedefinitions", "get"): False,
+        ("fraud", *LEASES, "get"): False,
+    }
+
+    def allows(namespace, group, resource, verb, name=""):
+        return cluster.allows(f"system:serviceaccount:system:{NAME}", namespace, (group, resource, verb), name)
 
     try:
-        for (group, resource), verbs in IN_NAMESPACES.items():
-            for verb in verbs.split():
-                assert _allowed(cluster, "fraud", group, resource, verb), (group, resource, verb)
-        for verb in ("get", "update"):
-            assert _allowed(cluster, "system", "coordination.k8s.io", "leases", verb, NAME)
-            assert not _allowed(cluster, "system", "coordination.k8s.io", "leases", verb, "of-somebody-else")
-        assert _allowed(cluster, "public", "gateway.networking.k8s.io", "gateways", "get")
-        elsewhere = _allowed(cluster, "elsewhere", "gateway.networking.k8s.io", "gateways", "get")
-        assert elsewhere is (variant == "default")
-        assert _allowed(cluster, "other", "modelrelease.dev", "modelreleases", "list") is (variant == "default")
-        for group, resource, verb in [
-            ("modelrelease.dev", "modelreleases", "patch"),
-            ("", "secrets", "get"),
-            ("", "pods", "list"),
-            ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
-            ("coordination.k8s.io", "leases", "get"),
-        ]:
-            assert not _allowed(cluster, "fraud", group, resource, verb), (group, resource, verb)
+        deadline = time.monotonic() + 10  # the API server takes rights up a moment after they are there
+        while (answers := {it: allows(*it) for it in asked}) != asked and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert answers == asked
     finally:
-        given = {"apiVersion": "v1", "kind": "List", "items": rbac}
-        cluster.kubectl("delete", "--ignore-not-found", "-f", "-", given=given)
-
-
-def _allowed(cluster: Cluster, namespace: str, group: str, resource: str, verb: str, name: str = "") -> bool:
-    kind, _, subresource = resource.partition("/")
-    attributes = {"group": group, "resource": kind, "subresource": subresource, "verb": verb, "namespace": namespace}
-    attributes |= {"name": name}
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {"user": f"system:serviceaccount:system:{NAME}", "resourceAttributes": attributes},
-    }
-    answer = json.loads(cluster.kubectl("create", "-f", "-", "-o", "json", given=review))
-    return bool(answer["status"]["allowed"])
+        cluster.remove(*rbac)

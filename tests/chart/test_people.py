@@ -45,9 +45,9 @@ def _who(user: str) -> list[str]:
     return ["--as", user, *(["--as-group", "system:masters"] if user == "admin" else [])]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def roles(cluster: Cluster, rendered: Callable[..., Objects]) -> Iterator[None]:
-    """The chart's roles and its admission policy, at work."""
+    """The chart's roles and its admission policy, at work until the tests of this module are over."""
     kinds = ("ClusterRole ", "ValidatingAdmission")
     objects = [body for title, body in rendered().items() if title.startswith(kinds)]
     given = {"apiVersion": "v1", "kind": "List", "items": objects}
@@ -56,6 +56,7 @@ def roles(cluster: Cluster, rendered: Callable[..., Objects]) -> Iterator[None]:
         yield
     finally:
         cluster.kubectl("delete", "--ignore-not-found", "-f", "-", given=given)
+        _policy_gone(Office(cluster, "default"))
 
 
 @pytest.fixture
@@ -73,10 +74,25 @@ def office(cluster: Cluster, namespace: str, roles: None) -> Office:
 
 def _policy_at_work(office: Office) -> None:
     """Wait until the API server has taken up the policy: it compiles policies a moment after they are made."""
-    deadline = time.monotonic() + 30
-    while office.creates("admin", {**a_decision(approvedBy="x", stage="shadow"), "kind": "ReleaseDecision"}) is None:
+    _until(lambda: _refusal_of_a_forgery(office) is not None, "the policy is taken up")
+
+
+def _policy_gone(office: Office) -> None:
+    """Wait until the API server has dropped it: other tests decide in the names of others."""
+    _until(lambda: _refusal_of_a_forgery(office) is None, "the policy is dropped")
+
+
+def _refusal_of_a_forgery(office: Office) -> str | None:
+    refusal = office.creates("admin", a_decision(approvedBy="x", stage="shadow"))
+    if refusal is None:
         office.cluster.kubectl("delete", "mdec", "-n", office.namespace, "--all")
-        assert time.monotonic() < deadline, "the policy is not taken up"
+    return refusal
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, f"not within 30 s: {what}"
         time.sleep(0.2)
 
 

@@ -1,7 +1,6 @@
-"""The real API server for the commands that talk to one, with the chart's roles and its policy where people decide."""
+"""The chart's roles and its policy, for the commands with which people decide."""
 
-from tests.apiserver import cluster, namespace
 from tests.chart.conftest import helm, rendered
 from tests.chart.test_people import office, roles
 
-__all__ = ["cluster", "helm", "namespace", "office", "rendered", "roles"]
+__all__ = ["helm", "office", "rendered", "roles"]

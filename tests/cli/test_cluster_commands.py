@@ -32,7 +32,7 @@ def place(cluster, namespace):
     def place(name):
         body, status = stored(name, namespace)
         cluster.create({key: value for key, value in body.items() if key != "status"})
-        cluster.patch("mrel", namespace, "radar", {"status": status}, "--subresource=status")
+        cluster.patch("mrel", namespace, "radar", {"status": status}, status=True)
 
     return place
 
@@ -210,7 +210,7 @@ def test_the_operators_answer_is_told(run, place, cluster, namespace, monkeypatc
     async def answered(self, body):
         made = await create(self, body)
         answer = {"status": {"outcome": outcome, "message": "so it is"}}
-        cluster.patch("mdec", namespace, made["metadata"]["name"], answer, "--subresource=status")
+        cluster.patch("mdec", namespace, made["metadata"]["name"], answer, status=True)
         return made
 
     monkeypatch.setattr(Cluster, "create_decision", answered)
@@ -248,7 +248,7 @@ def test_who_may_not_is_told_so(cluster, namespace, place, tmp_path):
 def test_people_with_the_roles_of_the_chart(cluster, namespace, office, tmp_path):
     """The approver's decision passes the admission policy: it is in the name that the API server knows them by."""
     _, status = stored("canary, baking", namespace)
-    cluster.patch("mrel", namespace, "radar", {"status": status}, "--subresource=status")
+    cluster.patch("mrel", namespace, "radar", {"status": status}, status=True)
 
     def run(role, *words):
         config = json.loads(cluster.server.kubeconfig.read_text())

@@ -5,7 +5,7 @@ import pytest
 from modelrelease.api.parse import Release, parse
 from modelrelease.cli.edit import Change, Edit, Effect, edit_of
 from modelrelease.cli.sight import Sight
-from modelrelease.core.decide import Advance, Cancel, Hold, Rejudge, Situation, Start, decide
+from modelrelease.core.decide import Advance, Cancel, Hold, Rejudge, Reshare, Situation, Start, decide
 from tests.builders import NOW, a_body, a_status, a_verdict, seen
 
 
@@ -21,6 +21,12 @@ def edit(status, *, version="2", live="2", **spec) -> Edit:
 def settled():
     """Return the status of a release in which nothing is on trial."""
     return a_status("Completed", stable="2", candidate=None)
+
+
+def with_share(name, percent):
+    """Return the plan with another share in one stage."""
+    kind = name.partition("-")[0]
+    return [{**it, kind: {"percent": percent}} if it["name"] == name else it for it in a_body()["spec"]["stages"]]
 
 
 SLOWER = [{**stage, "bake": "30m", "deadline": "3h"} for stage in a_body()["spec"]["stages"]]
@@ -67,7 +73,34 @@ DIGEST = parse(a_body()).contract.digest
         ),
         pytest.param(lambda: edit(a_status(), stages=SLOWER), Effect.IN_PLACE, "goes on in stage canary-10", id="bake"),
         pytest.param(
-            lambda: edit(a_status(), stages=OTHER_STAGES), Effect.RESTARTED, "is no longer in the plan", id="plan"
+            lambda: edit(a_status(), stages=OTHER_STAGES),
+            Effect.RESTARTED,
+            "is no longer in the plan: it starts over; all users go back to version 1 first",
+            id="plan",
+        ),
+        pytest.param(
+            lambda: edit(a_status(), stages=with_share("canary-10", 4)),
+            Effect.RESTARTED,
+            "users go from 10 % to 4 % at once, and the stage begins anew",
+            id="fewer users",
+        ),
+        pytest.param(
+            lambda: edit(a_status(), stages=with_share("canary-10", 30)),
+            Effect.IN_PLACE,
+            "it keeps 10 % until its gate has passed, then begins anew with 30 %",
+            id="more users",
+        ),
+        pytest.param(
+            lambda: edit(a_status(), stages=with_share("shadow", 30)),
+            Effect.IN_PLACE,
+            "goes on in stage canary-10; what differs in shadow, before it, takes effect in the next rollout",
+            id="a stage that was left",
+        ),
+        pytest.param(
+            lambda: edit(a_status("shadow"), stages=with_share("shadow", 30)),
+            Effect.RESTARTED,
+            "copies go from 100 % to 30 % at once",
+            id="copies",
         ),
         pytest.param(
             lambda: edit(a_status(contract=DIGEST), contract=OTHER_CONTRACT),
@@ -113,6 +146,8 @@ def test_the_fields_that_differ_are_named():
         pytest.param(a_status("Completed", rejected=["3"], candidate=None), "3", {}, Hold, id="rejected"),
         pytest.param(a_status(), "2", {"stages": OTHER_STAGES}, Start, id="plan"),
         pytest.param(a_status(contract=DIGEST), "2", {"contract": OTHER_CONTRACT}, Rejudge, id="contract"),
+        pytest.param(a_status(), "2", {"stages": with_share("canary-10", 4)}, Reshare, id="fewer users"),
+        pytest.param(a_status(), "2", {"stages": with_share("canary-10", 30)}, Advance, id="more users"),
         pytest.param(a_status(contract=DIGEST), "2", {"stages": SLOWER[:2] + SLOWER[2:]}, Hold | Advance, id="bake"),
     ],
 )
@@ -125,6 +160,7 @@ def test_it_is_what_the_operator_would_decide(status, version, spec, kind):
         Start: {Effect.ROLLOUT, Effect.RESTARTED},
         Cancel: {Effect.CANCELLED},
         Rejudge: {Effect.RESTARTED},
+        Reshare: {Effect.RESTARTED},
         Hold: {Effect.REJECTED, Effect.IN_PLACE},
         Advance: {Effect.IN_PLACE},
     }

@@ -238,6 +238,20 @@ def test_evidence_that_cannot_be_kept_is_explained():
     assert "room for another ConfigMap in the namespace: is there a quota?" in texts
 
 
+@pytest.mark.parametrize("name", ["nothing-judged", "no-baseline"])
+def test_a_stage_in_which_nothing_is_judged_is_left_for_that(name):
+    """Nobody approved it, and nothing can be breached in it."""
+    sections = {it.label: it.items for it in explain(Sight.of(recorded(name).body, NOW), BY).sections}
+    (comes,) = sections["Next"]
+    assert "for nothing is judged in this stage" in str(comes)
+
+
+def test_a_suspension_is_said_once():
+    """Also where nothing is on trial."""
+    sections = {it.label: it.items for it in explain(Sight.of(recorded("suspended-at-rest").body, NOW), BY).sections}
+    assert sections["Why"] == ("spec.suspend is true",)
+
+
 @pytest.mark.parametrize("width", [72, 80, 100, 120])
 def test_it_can_be_read_at_any_width(width):
     """A number that is cut off tells nothing: there are fewer columns instead."""

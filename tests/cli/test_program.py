@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
 
+from modelrelease.cli.completion import for_kubectl
 from modelrelease.cli.main import app
 
 BIN = Path(sys.executable).parent
@@ -35,13 +37,22 @@ def test_help_imports_nothing_that_is_slow():
 
 def test_kubectl_is_told_what_can_be_written():
     """By the program that kubectl looks for, in the form that it reads."""
-    assert completed("re") == ["retry", "resume", ":4"]
+    program = [BIN / "kubectl_complete-modelrelease", "re"]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["retry", "resume", ":4"]
 
 
-def completed(*words):
-    """Return the lines that kubectl reads."""
-    program = [BIN / "kubectl_complete-modelrelease", *words]
-    return subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+@pytest.fixture
+def completed(monkeypatch, capsys):
+    """Return the lines that kubectl reads, from that program's function."""
+
+    def lines(*words):
+        monkeypatch.setattr("sys.argv", ["kubectl_complete-modelrelease", *words])
+        with mock.patch.dict("os.environ"):  # the shell's side of completion is told there
+            for_kubectl()
+        return capsys.readouterr().out.splitlines()
+
+    return lines
 
 
 @pytest.mark.parametrize(
@@ -58,10 +69,10 @@ def completed(*words):
         (["version", ""], [":4"]),
     ],
 )
-def test_the_shell_proposes_files_where_files_are_meant(words, said):
+def test_the_shell_proposes_files_where_files_are_meant(completed, words, said):
     """Directive 0; an empty line would be a proposal of nothing."""
     assert completed(*words) == said
 
 
-def test_options_are_no_files():
+def test_options_are_no_files(completed):
     assert {"--output", ":4"} <= set(completed("lint", "--"))

@@ -13,6 +13,7 @@ from modelrelease.cli.tables import coming, forecasts, history, releases
 from modelrelease.cli.watch_view import as_line, as_live, milestone, progress
 from tests.builders import NOW
 from tests.cli.states import STATES, a_state
+from tests.gitops.states import recorded
 
 BY = Invocation("kubectl modelrelease")
 
@@ -62,6 +63,14 @@ def test_a_release_is_one_line_however_long():
     row = next(line for line in lines if "canary-50 in 6 min" in line)
     for cell in ("fraud", "radar", "canary-10", "10 %", "Pass", "error-rate 0.0053% (limit 0.1%)", "12 days"):
         assert cell in row
+
+
+@pytest.mark.parametrize("name", ["invalid-spec", "no-contract"])
+def test_a_value_judged_alone_has_no_change_also_where_the_contract_is_not_known(name):
+    """A row without a baseline compares with nothing."""
+    shown = text(as_live(Sight.of(recorded(name).body, NOW), BY))
+    (row,) = (line for line in shown.splitlines() if line.startswith("Worst"))
+    assert " ".join(row.split()) == "Worst errors all traffic 0.0 % limit 0.1 % 0 of 134 500 holds"
 
 
 @pytest.mark.parametrize(

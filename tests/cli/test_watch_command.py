@@ -30,7 +30,7 @@ def become(cluster, namespace):
         body, status = stored(name, namespace)
         if not cluster.names("mrel", namespace):
             cluster.create({key: value for key, value in body.items() if key != "status"})
-        cluster.patch("mrel", namespace, "radar", {"status": status}, "--subresource=status")
+        cluster.patch("mrel", namespace, "radar", {"status": status}, status=True)
 
     return become
 

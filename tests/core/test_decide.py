@@ -12,7 +12,8 @@ from modelrelease.api.contract import OnBreach
 from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, Release, parse
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.status import DecisionRecord
+from modelrelease.api.status import DecisionRecord, ReleaseStatus
+from modelrelease.core.counts import StageCounts
 from modelrelease.core.decide import (
     TABLE,
     Advance,
@@ -22,12 +23,14 @@ from modelrelease.core.decide import (
     Hold,
     Prepare,
     Rejudge,
+    Reshare,
     RollBack,
     Situation,
     Start,
     decide,
     needs_approval,
     refuse,
+    without_copies,
 )
 from modelrelease.core.observation import GatewayProblem
 from tests.builders import (
@@ -58,8 +61,8 @@ def _summary(decision: Decision) -> tuple[object, ...]:
             return (Hold, reason, stalled)
         case RollBack(reason=reason):
             return (RollBack, reason)
-        case Advance(stage=stage):
-            return (Advance, stage.name)
+        case Advance(stage=stage) | Reshare(stage=stage):
+            return (type(decision), stage.name)
         case Prepare(replicas=replicas):
             return (Prepare, replicas)
         case _:
@@ -73,6 +76,27 @@ def _on(policy: str, **analysis: str) -> object:
 def _with_approval(stage: str, approval: str) -> list[dict[str, object]]:
     return [{**it, "approval": approval} if it["name"] == stage else it for it in a_body()["spec"]["stages"]]
 
+
+def _after_shadow(**changes: object) -> ReleaseStatus:
+    """Return the status of a canary that follows a shadow, and whose route nobody has found in place."""
+    status = a_status()
+    (canary,) = status.candidate.stages
+    shadow = canary.model_copy(update={"name": "shadow", "kind": "shadow", "end_time": canary.start_time})
+    stages = [shadow, canary.model_copy(update={"routed": False, **changes})]
+    return status.model_copy(update={"candidate": status.candidate.model_copy(update={"stages": stages})})
+
+
+def _with_share(stage: str, percent: int) -> list[dict[str, object]]:
+    return [{**it, "canary": {"percent": percent}} if it["name"] == stage else it for it in a_body()["spec"]["stages"]]
+
+
+def _shadowed(percent: int) -> ReleaseStatus:
+    """Return the status of a shadow that was entered with fewer copies than the spec asks for now."""
+    status = a_status("shadow")
+    return status.model_copy(update={"candidate": status.candidate.model_copy(update={"mirror_percent": percent})})
+
+
+FORGOTTEN = StageCounts("canary-10", "canary", 600, {}, forgotten=(True, False))
 
 CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
     # row, case, situation, decision
@@ -379,6 +403,54 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         (Start,),
     ),
     (
+        "the open stage asks for another share",
+        "fewer users at once, whatever the gate says",
+        a_situation(finding=a_verdict(INCONCLUSIVE), release=a_release(stages=_with_share("canary-10", 4))),
+        (Reshare, "canary-10"),
+    ),
+    (
+        "the open stage asks for another share",
+        "fewer users at once, also without metrics",
+        a_situation(finding=NO_METRICS, release=a_release(stages=_with_share("canary-10", 4))),
+        (Reshare, "canary-10"),
+    ),
+    (
+        "the open stage asks for another share",
+        "more copies at once, for no user sees them",
+        a_situation(_shadowed(30), a_verdict(INCONCLUSIVE)),
+        (Reshare, "shadow"),
+    ),
+    (
+        "the contract is breached",
+        "before fewer users are looked at",
+        a_situation(finding=a_verdict(BREACH), release=a_release(stages=_with_share("canary-10", 4))),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
+        "the gate is inconclusive",
+        "more users have to wait",
+        a_situation(finding=a_verdict(INCONCLUSIVE), release=a_release(stages=_with_share("canary-10", 30))),
+        (Hold, Reason.LOW_TRAFFIC, False),
+    ),
+    (
+        "passed: the next stage",
+        "it is the same one, with more users",
+        a_situation(release=a_release(stages=_with_share("canary-10", 30))),
+        (Advance, "canary-10"),
+    ),
+    (
+        "the stage's evidence is lost",
+        "it begins anew, whatever is left of it says",
+        a_situation(observation=seen(evidence=(FORGOTTEN,))),
+        (Rejudge,),
+    ),
+    (
+        "the contract is breached",
+        "by what is not lost",
+        a_situation(finding=a_verdict(BREACH), observation=seen(evidence=(FORGOTTEN,))),
+        (RollBack, Reason.CONTRACT_BREACHED),
+    ),
+    (
         "the contract was edited",
         "its evidence and its bake begin anew",
         a_situation(a_status(contract="another"), finding=a_verdict(BREACH)),
@@ -554,6 +626,26 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "analysis.onNoMetrics Rollback at its deadline",
         a_situation(a_status(metrics_missing=31 * MINUTE), NO_METRICS, release=_on("onNoMetrics", to="Rollback")),
         (RollBack, Reason.METRICS_UNAVAILABLE),
+    ),
+    (
+        "the shadow's copies may be counted",
+        "a breach while the route is not written is one of copies",
+        without_copies(a_situation(_after_shadow(), a_verdict(BREACH), observation=seen(route=a_route(in_sync=False)))),
+        (Hold, Reason.NOT_ACCEPTED, False),
+    ),
+    (
+        "the shadow's copies may be counted",
+        "nor do they count when the route is first found in place",
+        without_copies(a_situation(_after_shadow(), a_verdict(BREACH))),
+        (Hold, Reason.BAKING, False),
+    ),
+    (
+        "the contract is breached",
+        "once the route was seen written, whether or not a Gateway answers",
+        without_copies(
+            a_situation(_after_shadow(written=True), a_verdict(BREACH), observation=seen(route=a_route(accepted=None)))
+        ),
+        (RollBack, Reason.CONTRACT_BREACHED),
     ),
     (
         "the route is refused",

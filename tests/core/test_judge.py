@@ -51,6 +51,19 @@ def test_a_number_that_looks_broken_and_is_not_proved_says_so():
     assert verdict.worst == "block-rate country=MT +100%, not proved (limit 5%)"
 
 
+def test_what_is_in_doubt_is_named_before_what_holds():
+    """Who reads that a gate is inconclusive wants to know of what."""
+    contract = a_contract(FEW_ERRORS, {"name": "steady", "metric": "block-rate", "within": "5%"})
+    equal = ((4000, 200_000), (4000, 200_000))
+    verdict = verdict_on(contract, a_stage(equal, errors=((0, 20_000), (0, 20_000))))
+    assert {it.clause: it.outcome for it in verdict.clauses} == {
+        "few-errors": Outcome.PASS,
+        "steady": Outcome.INCONCLUSIVE,
+    }
+    assert clause_of(verdict, "few-errors").log_e > clause_of(verdict, "steady").log_e
+    assert verdict.worst == "block-rate +0.0% (limit 5%)"
+
+
 def test_a_rate_far_below_its_limit_is_not_in_doubt():
     """The distance from an absolute limit is no change that would have to be proved."""
     verdict = verdict_on(a_contract(FEW_ERRORS), a_stage(((0, 5000), (0, 5000)), errors=((0, 5000), (0, 5000))))

@@ -1,6 +1,7 @@
 """The engine, in a time of its own: an hour passes in a second, and every run is the same."""
 
 import asyncio
+import contextlib
 import random
 import selectors
 from collections import defaultdict
@@ -9,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from modelrelease.engine import LONGEST_BACKOFF, RESYNC, TIME_LIMIT, Engine
+from modelrelease.probes import dead
 
 A, B = ("fraud", "radar"), ("fraud", "other")
 
@@ -172,7 +174,7 @@ def test_concurrency_is_bounded_and_used():
 
 
 def test_failures_back_off_up_to_a_cap_for_ever():
-    """Waits double from a quarter of a second to half a minute, with jitter, and never end."""
+    """Waits double from a quarter of a second to five seconds, with jitter, and never end."""
 
     async def scenario(engine):
         engine.trigger(A)
@@ -224,7 +226,7 @@ def test_events_do_not_make_a_failing_release_spin():
 
 
 def test_a_trigger_shortens_a_long_backoff():
-    """A user who repairs the spec does not wait half a minute."""
+    """A user who repairs the spec does not wait for the backoff."""
     broken = [True]
 
     async def scenario(engine):
@@ -311,6 +313,68 @@ def test_health_tells_of_a_release_that_waits_too_long():
     assert seen[0].overdue == pytest.approx(40)
     assert seen[0].heartbeat_age <= 5
     assert (seen[0].known, seen[0].running) == (2, 1)
+
+
+def test_what_a_person_decided_does_not_wait_behind_others():
+    """Neither when the release waits for its turn, nor when it is being looked at while the decision comes."""
+
+    async def scenario(engine):
+        for number in range(50):
+            engine.trigger(("fraud", f"radar-{number}"))
+        await asyncio.sleep(1)
+        engine.hurry(A)
+        engine.hurry(("fraud", "radar-0"))
+        await asyncio.sleep(100)
+
+    async def behave(_):
+        await asyncio.sleep(10)
+
+    recorder = live(scenario, behave, concurrency=1)
+    assert recorder.began["fraud", "radar-0"] == pytest.approx([0, 20])
+    assert recorder.began[A] == pytest.approx([10])
+
+
+def test_a_long_queue_that_is_served_is_not_dead():
+    """Three hundred releases at once, as when a standby takes over, and a Prometheus that lets each wait for 30 s."""
+    said = []
+    overdue = []
+
+    async def scenario(engine):
+        for number in range(300):
+            engine.trigger(("fraud", f"radar-{number}"))
+        for _ in range(80):
+            await asyncio.sleep(10)
+            said.append(dead(engine.health))
+            overdue.append(engine.health.overdue)
+
+    async def behave(_):
+        await asyncio.sleep(30)
+
+    live(scenario, behave, concurrency=10)
+    assert max(overdue) > 600
+    assert {None} == set(said), "a restart would only make the queue longer"
+
+
+def test_a_queue_that_nobody_serves_is_dead():
+    """Its only place is taken by something that does not end when it is told to."""
+    said = []
+
+    async def scenario(engine):
+        engine.trigger(A)
+        await asyncio.sleep(1)
+        engine.trigger(B)
+        for _ in range(20):
+            await asyncio.sleep(10)
+            said.append(dead(engine.health))
+
+    async def behave(_):
+        while len(said) < 20:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(10)
+
+    live(scenario, behave, concurrency=1)
+    assert said[16] is None
+    assert said[-1] == "a release has been due for 200 s, and none was looked at for 200 s"
 
 
 def test_at_the_end_what_is_almost_done_is_done():

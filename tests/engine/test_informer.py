@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import CollectorRegistry
 
+from modelrelease.adapters.errors import Unreachable
 from modelrelease.adapters.kube import KubeCluster
 from modelrelease.adapters.telemetry import Telemetry
 from modelrelease.engine import Engine
@@ -70,8 +71,8 @@ async def watching(cluster, namespace, monkeypatch, *, namespaces=None):
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _in_thread(function, *arguments):
-    return await asyncio.to_thread(function, *arguments)
+async def _in_thread(function, *arguments, **named):
+    return await asyncio.to_thread(function, *arguments, **named)
 
 
 async def _quiet(diary, seconds=1.5):
@@ -108,13 +109,30 @@ async def test_a_user_id_without_a_name_can_run_it(cluster, namespace, monkeypat
         await diary.until(lambda seen: len(seen) > 0)
 
 
+async def test_crds_that_are_older_than_the_operator_are_told_and_nothing_begins():
+    """So the new pod of an upgrade is not ready, and says why; the old one goes on."""
+
+    async def nothing():
+        return frozenset()
+
+    async def lacking():
+        return ("ModelRelease status.serving", "ModelRelease status.stable.since")
+
+    informer = Informer(lambda _: None, nothing, unknown_fields=lacking)
+    running = asyncio.create_task(informer.run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    lacking = "ModelRelease status.serving and 1 more"
+    assert informer.problem == f"the CRDs are older than this operator, they lack {lacking}: apply the chart's crds/"
+
+
 async def test_our_own_status_is_no_news(cluster, namespace, monkeypatch):
     """A status write does not lead to another reconcile, or every tick would judge twice."""
     cluster.create(_release(namespace))
     async with watching(cluster, namespace, monkeypatch) as (diary, _):
         await diary.until(lambda seen: ("radar", 1) in seen)
         status = {"status": {"stage": "Pending"}}
-        await _in_thread(cluster.patch, "mrel", namespace, "radar", status, "--subresource=status")
+        await _in_thread(cluster.patch, "mrel", namespace, "radar", status, status=True)
         assert await _quiet(diary) == []
 
 
@@ -146,7 +164,7 @@ async def test_a_decision_reaches_its_release_until_it_is_answered(cluster, name
         await _in_thread(cluster.create, decision)
         await diary.until(lambda seen: len(seen) == 2)
         answer = {"status": {"outcome": "Stale", "message": "it is past"}}
-        await _in_thread(cluster.patch, "mdec", namespace, "radar-1", answer, "--subresource=status")
+        await _in_thread(cluster.patch, "mdec", namespace, "radar-1", answer, status=True)
         assert await _quiet(diary) == []
 
 
@@ -275,6 +293,29 @@ async def test_kinds_may_go_and_come_back(namespace, cluster, monkeypatch):
     finally:
         cluster.install_gateway_api()
         cluster.install_releases()
+
+
+async def test_a_check_that_failed_once_is_forgotten(namespace, cluster, monkeypatch):
+    """Else the pod would be unready for ever, although it works."""
+    monkeypatch.setattr("modelrelease.handlers.CHECK_SECONDS", 0.3)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.server.kubeconfig))
+    answers = [frozenset(), Unreachable("a moment of silence")]
+    problems = []
+
+    async def missing_kinds():
+        problems.append(informer.problem)
+        answer = answers.pop(0) if answers else frozenset()
+        if isinstance(answer, Unreachable):
+            raise answer
+        return answer
+
+    informer = Informer(lambda _: None, missing_kinds, (namespace,))
+    running = asyncio.create_task(informer.run())
+    await asyncio.sleep(4)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert "cannot ask the API server which kinds it knows: a moment of silence" in problems
+    assert problems[-1] is None
 
 
 async def test_a_watch_that_ended_is_noticed(namespace, cluster, monkeypatch):

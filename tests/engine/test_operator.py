@@ -119,7 +119,7 @@ def make_available(cluster, namespace, replicas):
         generation = cluster.get("deployment", namespace, name.split("/")[1])["metadata"]["generation"]
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
         status = {"observedGeneration": generation, **dict.fromkeys(counts, replicas)}
-        cluster.patch("deployment", namespace, name.split("/")[1], {"status": status}, "--subresource=status")
+        cluster.patch("deployment", namespace, name.split("/")[1], {"status": status}, status=True)
 
 
 async def test_a_first_release_from_create_to_full(cluster, namespace, gateway, tmp_path):

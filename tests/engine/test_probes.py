@@ -8,7 +8,9 @@ from modelrelease.probes import application
 
 
 def a_health(**changes):
-    return Health(**{"heartbeat_age": 1.0, "overdue": 0.0, "known": 3, "running": 1, "failing": 0, **changes})
+    return Health(
+        **{"heartbeat_age": 1.0, "overdue": 0.0, "unserved": 0.0, "known": 3, "running": 1, "failing": 0, **changes}
+    )
 
 
 @pytest.mark.parametrize(
@@ -17,7 +19,8 @@ def a_health(**changes):
         pytest.param(a_health(), None, None, 200, 200, id="all is well"),
         pytest.param(a_health(failing=3), None, None, 200, 200, id="the cluster is in trouble, we are not"),
         pytest.param(a_health(heartbeat_age=31.0), None, None, 503, 503, id="the engine stands still"),
-        pytest.param(a_health(overdue=200.0), None, None, 503, 503, id="nobody serves the queue"),
+        pytest.param(a_health(overdue=200.0, unserved=200.0), None, None, 503, 503, id="nobody serves the queue"),
+        pytest.param(a_health(overdue=9999.0, unserved=59.0), None, None, 200, 200, id="a long queue that is served"),
         pytest.param(a_health(), "the CRD is not installed", None, 200, 503, id="nothing to watch"),
         pytest.param(a_health(heartbeat_age=9999.0, overdue=9999.0), None, "a leads", 200, 200, id="a standby"),
         pytest.param(a_health(), "the CRD is not installed", "a leads", 200, 503, id="a standby that is not warm"),

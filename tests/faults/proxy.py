@@ -6,7 +6,7 @@ What it is told is one function from a call to an answer. It hears every call in
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -71,7 +71,7 @@ class Call:
         )
 
 
-def _passed_on(headers) -> dict[str, str]:
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() not in _NOT_PASSED_ON}
 
 

@@ -264,6 +264,13 @@ class Operator:
                 self.start()
 
     @property
+    def processor_seconds(self) -> float:
+        """Seconds of processor time that the process has used since it was started."""
+        assert self._process is not None
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
     def resident(self) -> float:
         """MiB in memory."""
         assert self._process is not None

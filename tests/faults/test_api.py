@@ -27,7 +27,6 @@ INTERVAL = 5.0
 SUSTAINED = float(os.environ.get("FAULTS_SUSTAINED", "300" if FULL else "4"))
 REQUEST = 15.0
 """Seconds after which the operator gives up a request that is not answered."""
-LONGEST_BACKOFF = 30.0
 RENEWAL = 10.0
 """Seconds after which one that cannot renew its Lease ends; it is started again."""
 MOST_MIB = 200.0
@@ -213,7 +212,7 @@ async def _tried(place: Place, cell: Cell, version: str) -> float | None:
     await asyncio.sleep(length)
     await scene.until(lambda: fault.hits, "the fault is met", PATIENCE)
     place.api.behaviour = faithful
-    limit = 2 * INTERVAL + REQUEST + min(length, LONGEST_BACKOFF)
+    limit = 2 * INTERVAL + REQUEST
     if cell.fault.startswith("slow"):
         limit += 30  # one is still on its way
     after = await place.reached("bad", "RolledBack", version, limit)

@@ -9,6 +9,7 @@ moves, for longer than the bake; soon after the fault has ended, the bad one is 
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -205,6 +206,25 @@ async def test_a_prometheus_that_restarts_in_mid_window_costs_nothing(cluster, t
         _nothing_moved(place)
         await asyncio.to_thread(scene.prometheus.start)
         await _right_at_last(place, 2 * INTERVAL + SLACK)
+
+
+async def test_a_prometheus_that_loses_its_data_in_mid_window_makes_no_verdict(cluster, tmp_path):
+    """It comes back empty, with counters that are old: the stage begins anew, once, and then all goes as it should."""
+    async with a_scene(cluster) as scene, a_place(scene, "metrics-lost", tmp_path) as place:
+        await _both_in_canary(place)
+        await asyncio.to_thread(scene.prometheus.stop)
+        for name in ("good", "bad"):
+            # An old baseline that blocked far more before: what it counted then is no part of the stage.
+            place.flow(name).counters[OLD, "FR", "block"] += 50_000_000
+        place.flow("bad").spoiled[NEW, "canary"] = 0.2
+        await asyncio.to_thread(shutil.rmtree, scene.prometheus.data)
+        _nothing_moved(place)
+        await asyncio.to_thread(scene.prometheus.start)
+        await _right_at_last(place, 4 * INTERVAL + BEGINS + BAKE + SLACK)
+        events = await place.events()
+        for name in ("good", "bad"):
+            said = [it["note"] for it in events if (it["reason"], it["regarding"]["name"]) == ("EvidenceLost", name)]
+            assert len(said) == 1, said
 
 
 class TooSlow(Exception):  # noqa: N818 - reads as what it is

@@ -6,7 +6,7 @@ up to the test. The counters of all pods are on one page that a real Prometheus 
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -39,7 +39,7 @@ class Flow:
     copies: Mapping[str, float] = field(default_factory=dict)
     spoiled: dict[tuple[str, Moment], float] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
-    counters: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    counters: defaultdict[tuple[str, str, str], float] = field(default_factory=lambda: defaultdict(float))
 
     def run(self, seconds: float) -> None:
         for revision, weight in self.weights.items():

@@ -128,7 +128,7 @@ class Repository:
         }
         status = {"artifact": artifact, "observedGeneration": 1}
         kind = f"gitrepositories.{SOURCE}"
-        self._cluster.patch(kind, self._namespace, NAME, {"status": status}, "--subresource=status")
+        self._cluster.patch(kind, self._namespace, NAME, {"status": status}, status=True)
         return str(artifact["revision"])
 
     def _git(self, *words: str) -> str:

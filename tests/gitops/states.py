@@ -149,6 +149,29 @@ async def _metrics_back(lab: Lab) -> None:
     await lab.tick()
 
 
+async def _fewer_users(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.edit(stages=_with_share(4))
+    await lab.tick()
+
+
+async def _more_users(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.kube.edit(stages=_with_share(30))
+    await lab.tick()
+
+
+def _with_share(percent: int) -> list[Object]:
+    """Return the plan with another share of the requests in its canary."""
+    return [{**stage, "canary": {"percent": percent}} if "canary" in stage else stage for stage in STAGES]
+
+
+async def _evidence_lost(lab: Lab) -> None:
+    await _in("canary-10")(lab)
+    lab.metrics.seen_as = lambda stage: replace(stage, forgotten=(True, True))
+    await lab.tick()
+
+
 async def _forecast_late(lab: Lab) -> None:
     lab.now += timedelta(hours=1)
     lab.metrics.per_second = 50
@@ -302,7 +325,9 @@ def _until(reason: str, stage: str = "shadow", **spec: Any) -> Callable[[Lab], A
 async def _ticks_until(reason: str, lab: Lab) -> None:
     for _ in range(60):
         await lab.tick()
-        if reason == next(c["reason"] for c in lab.kube.status["conditions"] if c["type"] == "Ready"):
+        found = next(c["reason"] for c in lab.kube.status["conditions"] if c["type"] == "Ready")
+        # A stage whose route has just come into place has the reason Baking too, and nothing judged yet.
+        if reason == found and lab.kube.status.get("gate"):
             return
     raise AssertionError(f"{reason} was not reached: {lab.kube.status}")
 
@@ -365,6 +390,13 @@ def _coarse(stage: StageCounts) -> StageCounts:
 async def _not_accepted(lab: Lab) -> None:
     await _in("canary-10")(lab)
     lab.kube.objects["HTTPRoute", "radar"]["status"] = {"parents": []}
+    await lab.tick()
+
+
+async def _gateway_silent(lab: Lab) -> None:
+    await _in("shadow")(lab)
+    lab.kube.gateway_answers = False
+    await lab.run(until="canary-10")
     await lab.tick()
 
 
@@ -535,12 +567,16 @@ STATES: Final[dict[str, State]] = {
     "no-baseline": State(_until("Baking", "full", contract=_RELATIVE), "InProgress", "Progressing"),
     "nothing-judged": State(_until("Baking", contract=_NOT_IN_SHADOW), "InProgress", "Progressing"),
     "not-accepted": State(_not_accepted, "InProgress", "Progressing"),
+    "gateway-silent": State(_gateway_silent, "InProgress", "Progressing"),
     "pods-missing": State(_pods_missing, "InProgress", "Progressing"),
     "deadline-over": State(_deadline_over, "InProgress", "Progressing"),
     "canary": State(_canary, "InProgress", "Progressing"),
     "drifted": State(_drifted, "InProgress", "Progressing"),
     "no-metrics": State(_no_metrics, "InProgress", "Progressing"),
     "metrics-back": State(_metrics_back, "InProgress", "Progressing"),
+    "fewer-users": State(_fewer_users, "InProgress", "Progressing"),
+    "more-users": State(_more_users, "InProgress", "Progressing"),
+    "evidence-lost": State(_evidence_lost, "InProgress", "Progressing"),
     "forecast-late": State(_forecast_late, "InProgress", "Progressing"),
     "watch": State(_in("full"), "InProgress", "Progressing"),
     "superseded": State(_superseded, "InProgress", "Progressing"),

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +65,21 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+class Page:
+    """What a scrape says."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._samples: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                self._samples[sample.name].append((sample.labels, sample.value))
+
+    def count(self, name: str, **labels: str) -> float:
+        """Sum the samples of this name that carry these labels."""
+        return sum(value for its, value in self._samples[name] if labels.items() <= its.items())
+
+
 @dataclass
 class Server:
     """A running service."""
@@ -84,14 +101,12 @@ class Server:
         code, text = _fetch(request)
         return code, json.loads(text)
 
+    def scraped(self) -> Page:
+        return Page(self.get("/metrics")[1])
+
     def count(self, name: str, **labels: str) -> float:
         """Sum the samples of this name that carry these labels."""
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(self.get("/metrics")[1])
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return self.scraped().count(name, **labels)
 
     def wait_until(self, what: str, true: Callable[[], bool], *, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -125,7 +140,7 @@ def start(models_folder, tmp_path_factory) -> Callable[..., contextlib.AbstractC
         scratch = tmp_path_factory.mktemp("server")
         port = _free_port()
         log = scratch / "log"
-        command = [sys.executable, "-m", "bentoml", "serve", "modelserver.service:LoanDecisions"]
+        command = [sys.executable, "-m", "bentoml", *_arguments_in_the_image()]
         given = {
             "BENTOML_DO_NOT_TRACK": "True",
             "BENTOML_HOME": str(scratch / "bentoml"),
@@ -135,7 +150,7 @@ def start(models_folder, tmp_path_factory) -> Callable[..., contextlib.AbstractC
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(port)],
+                [*command, "--host", "127.0.0.1", "--port", str(port)],  # the last of each counts
                 cwd=scratch,
                 env=os.environ | given | environ,
                 stdout=output,
@@ -156,6 +171,13 @@ def start(models_folder, tmp_path_factory) -> Callable[..., contextlib.AbstractC
                 process.wait(10)
 
     return started
+
+
+def _arguments_in_the_image() -> list[str]:
+    """Return what the image's ENTRYPOINT gives to the bentoml command."""
+    dockerfile = (REPOSITORY / "model-server" / "Dockerfile").read_text()
+    entrypoint = re.search(r"^ENTRYPOINT (\[.*\])$", dockerfile, re.MULTILINE)
+    return json.loads(entrypoint.group(1))[1:]
 
 
 def _answers(server: Server, path: str) -> bool:

@@ -165,3 +165,36 @@ def test_latency_buckets_are_fine_enough_for_quantile_clauses():
         if 1.1 * quantile <= LATENCY_BUCKETS[-1]
     )
     assert coarsest <= 1.2
+
+
+@pytest.mark.parametrize("value", [["FR"], {"FR": 1}, 7, b"FR", True, ""])
+def test_a_strange_value_is_no_reason_to_fail_a_request(value):
+    """It comes from whoever sends requests."""
+    metrics = Exposed()
+    observe(metrics, value)
+    assert 1 == metrics.total("model_requests_total", country="other")
+    assert 1 == metrics.total("model_unknown_slice_values_total", slice="country")
+
+
+def test_numbers_are_values_too():
+    metrics = Exposed(slices={"term": (36, 60)})
+    metrics.observe(slices={"term": 36}, seconds=0.01)
+    metrics.observe(slices={"term": "60"}, seconds=0.01)
+    assert [1, 1] == [metrics.total("model_requests_total", term=term) for term in ("36", "60")]
+
+
+def test_a_score_that_is_no_number_is_seen():
+    """A model that gives none for some requests must not look like one that gives fewer scores."""
+    metrics = Exposed()
+    for score in (0.3, float("nan")):
+        observe(metrics, score=score)
+    assert 2 == metrics.total("model_score_count")
+    assert [1, 2] == [metrics.total("model_score_bucket", le=bound) for bound in ("1.0", "+Inf")]
+
+
+@pytest.mark.parametrize("name", ["code", "decision", "release", "revision", "namespace", "instance", "le"])
+def test_a_slice_named_like_a_label_that_is_taken_is_refused(name):
+    """The scrape would rename it, and a clause about it would find nothing."""
+    for given in ({"slices": {name: ("a",)}}, {"slices": {}, "wide": {name: ("a",)}}):
+        with pytest.raises(ValueError, match=f"'{name}'.* choose other names"):
+            Exposed(**given)

@@ -4,7 +4,7 @@ A small cluster in memory that keeps state as the real one does: resourceVersion
 It can stop the operator after any write: ``Crash`` is raised where a process would die.
 """
 
-import copy
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -46,6 +46,7 @@ class FakeKube:
     restarting: set[str] = field(default_factory=set)
     gateway: Object | None = field(default_factory=lambda: {"spec": {"gatewayClassName": "envoy"}})
     gateway_class: Object | None = None
+    gateway_answers: bool = True
     crash_at: int | None = None
     down: set[str] = field(default_factory=set)
     says_no: dict[str, str] = field(default_factory=dict)  # by the first word of a write, in the API server's words
@@ -68,7 +69,7 @@ class FakeKube:
 
     def _shown(self, item: Any) -> Any:
         """Return what one side shows the other: a copy, for both change their own in place."""
-        return copy.deepcopy(item)
+        return pickle.loads(pickle.dumps(item))  # as deepcopy, several times as fast
 
     async def get_release(self, namespace: str, name: str) -> Object | None:
         return self._read("release", lambda: self._shown(self.body))
@@ -144,7 +145,8 @@ class FakeKube:
         def effect() -> bool:
             live = self._shown(manifest)
             if manifest["kind"] == "HTTPRoute":
-                status = {"parents": [_accepted(parent) for parent in manifest["spec"]["parentRefs"]]}
+                parents = manifest["spec"]["parentRefs"] if self.gateway_answers else []
+                status = {"parents": [_accepted(parent) for parent in parents]}
                 live = {**live, "metadata": {**live["metadata"], "generation": 1}, "status": status}
             self.objects[key] = live
             return True
@@ -163,7 +165,7 @@ class FakeKube:
     async def keep(self, dossier: Object) -> None:
         name = dossier["metadata"]["name"]
         if name not in self.dossiers:
-            self._write(f"keep {_undigested(name)}", lambda: self.dossiers.setdefault(name, copy.deepcopy(dossier)))
+            self._write(f"keep {_undigested(name)}", lambda: self.dossiers.setdefault(name, self._shown(dossier)))
 
     async def drop(self, namespace: str, name: str, uid: str) -> None:
         self._write(f"drop {_undigested(name)}", lambda: self.dossiers.pop(name))

@@ -3,7 +3,9 @@ What the operator promises of every single reconcile, whatever fails in it; judg
 
     status first          what is written first is the commitment; when users leave a candidate, then the route, alone
     users add up          a route gives 100 % to the revisions of status, as status says
-    only proof raises     a candidate's share grows by one stage of the plan, by a pass on evidence of the open stage
+    only proof raises     a candidate's share grows by one stage of the plan, or to what the spec has come to ask for in
+                          the open one, by a pass on evidence of the open stage
+    fewer is at once      a smaller share that the spec has come to ask for in the open stage is what users get next
     rejected is rejected  a revision that was rolled back gets neither users nor copies, until a Retry lets it be tried
     people are heard      a decision is recorded as it was made, or answered with why not, and then moves nothing
     a breach is final     once decided, status and, unless that very write fails, the route are all stable
@@ -181,11 +183,27 @@ def only_proof_raises_a_share(told: Told) -> None:
             continue
         if old and old.weight >= trial.weight and old.mirror_percent >= trial.mirror_percent:
             continue
+        if old and before.stage == after.stage and record.kind == "shadow":
+            continue  # more copies in an open shadow, that no user sees
         release = told.release
         assert release is not None
         assert not release.spec.suspend
         assert old is not None, "a candidate starts with nothing"
         _entered_by_right(told, release, before, after)
+
+
+def fewer_users_are_at_once(told: Told) -> None:
+    """Whatever the gate says and whether or not there are metrics: only a person's Promote outdoes an edit."""
+    release, trial = told.release, _trial(told.before)
+    if release is None or release.spec.suspend or not told.recorded or trial is None or trial.current_stage is None:
+        return
+    record, kept = trial.current_stage, _trial(told.after)
+    asked = [it.weight for it in release.spec.plan_stages if (it.name, it.kind.value) == (record.name, record.kind)]
+    promoted = any(it.decision is Verb.PROMOTE for it in _given(release, told.before, told.after))
+    if kept and kept.revision == trial.revision and not promoted and asked and asked[0] < trial.weight:
+        assert kept.weight <= asked[0]
+        assert kept.stages[-1].start_time >= record.start_time
+        assert kept.stages[-1] != record, "no record has evidence of two shares"
 
 
 def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after: ReleaseStatus) -> None:
@@ -203,13 +221,14 @@ def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after
         assert before.stage == PENDING
         assert entered is stages[0]
         return
-    assert entered is stages[names.index(left.name) + 1], "no stage is skipped"
+    planned = stages[names.index(left.name)]
+    raised = planned.weight > before.candidate.weight
+    assert entered is (planned if raised else stages[names.index(left.name) + 1]), "no stage is skipped"
     assert _routed(told.tick.children.route) == _shares(before), "the route carried the stage that is left"
     assert told.tick.windows[-1].name == left.name
     assert left.start_time <= told.tick.windows[-1].start, "what was before the stage proves nothing of it"
     assert told.tick.windows[-1].end <= told.tick.now
     counts = told.tick.evidence[-1]
-    planned = stages[names.index(left.name)]
     assert timedelta(seconds=counts.covered) >= planned.bake_time, "no jump of the clock bakes anything"
     approvals = [it for it in given if it.decision is Verb.APPROVE]
     assert approvals or not _needs_approval(release, planned), "nobody has approved"
@@ -277,6 +296,9 @@ def people_are_heard(told: Told) -> None:
                 assert record.stage not in begun if record.ahead else record.stage == before.stage
                 assert not (record.ahead and record.despite), "nobody overrules what nobody can have seen"
         old, new = (it.candidate.current_stage if it.candidate else None for it in (before, after))
+        if old and new and old.name == new.name and old.percent != new.percent:
+            left = [it for it in after.decisions if (it.decision, it.stage) == (Verb.APPROVE, new.name)]
+            assert all(it.void_since for it in left), "nobody has approved what gets another share"
         if old and new and old.name == new.name and old.contract != new.contract:
             left = [it for it in after.decisions if (it.decision, it.stage) == (Verb.APPROVE, new.name)]
             assert all(it.void_since or it.ahead for it in left), "nobody has approved what is judged anew"
@@ -432,6 +454,7 @@ PROMISES: Final[tuple[Callable[[Told], None], ...]] = (
     users_leave_a_candidate_first_of_all,
     users_add_up,
     only_proof_raises_a_share,
+    fewer_users_are_at_once,
     a_rejected_revision_gets_nothing,
     rejected_stays_rejected,
     people_are_heard,

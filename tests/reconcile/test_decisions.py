@@ -134,6 +134,51 @@ async def test_an_approval_before_its_stage_is_void_under_another_contract():
     assert lab.kube.outcome(again) == "Applied"
 
 
+@pytest.mark.parametrize("stage", ["Pending", "shadow"])
+async def test_an_approval_before_its_stage_that_is_void_stays_void(stage):
+    """Not even the contract of before, written back, makes it count again; the person is asked."""
+    lab = await a_lab(approval={"mode": "Manual"})
+    lab.kube.broken.add(revision_of("2").name)
+    release(lab, "2")
+    if stage != "Pending":
+        lab.kube.broken.clear()
+    await lab.run(until=stage)
+    lab.kube.decide("Approve", "2", "canary-10")
+    await lab.tick()
+    contract = copy.deepcopy(lab.kube.body["spec"]["contract"])
+    loose = [{"name": "errors", "metric": "error-rate", "atMost": "1%"}]
+    now = lab.now
+    lab.kube.edit(contract={**contract, "clauses": loose})
+    await lab.tick()
+    lab.kube.edit(contract=contract)
+    await lab.tick()
+    assert lab.kube.status["decisions"][0]["voidSince"] == f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    lab.kube.broken.clear()
+    await approved(lab, "shadow")
+    await waiting(lab, "canary-10")
+    again = lab.kube.decide("Approve", "2", "canary-10")
+    await lab.run(until="canary-50")
+    assert lab.kube.outcome(again) == "Applied"
+
+
+async def test_another_clause_that_breaks_while_a_person_decides_is_told():
+    """Once, and with its own numbers: whoever decides knows of it."""
+    clauses = [{**clause, "onBreach": "Hold"} for clause in a_body()["spec"]["contract"]["clauses"]]
+    lab = await a_lab(contract={**a_body()["spec"]["contract"], "clauses": clauses})
+    release(lab, "2")
+    await lab.run(until="canary-10")
+    lab.metrics.rates["2"] = 0.22
+    await waiting(lab, "canary-10")
+    assert reasons(lab).count("ContractBreached") == 1
+    lab.metrics.error_rate = 0.5
+    for _ in range(3):
+        await lab.tick()
+    told = [message for reason, message in lab.kube.events if reason == "ContractBreached"]
+    assert len(told) == 2
+    assert told[1].startswith("clause errors is broken")
+    assert "steady" not in told[1]
+
+
 async def test_an_approval_before_its_stage_overrules_no_breach():
     """Nobody approves what could not be seen; a held breach asks a person who has seen it."""
     lab = await a_lab(contract=HOLDING, approval={"mode": "Manual"})

@@ -572,6 +572,55 @@ async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_
     assert set(asked) == {a_scrape_later}
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["the Gateway answers", "the Gateway is silent for a while"])
+async def test_copies_are_no_breach_of_the_canary(answers):
+    """
+    The route could not be written for minutes: the shadow's copies went on, and its pods were slow with them.
+
+    What is promised of canaries alone was never promised of a shadow. A canary that is bad itself is rolled back, also
+    when no Gateway has said that it took the route: users may be on it.
+    """
+    contract = a_body()["spec"]["contract"]
+    contract["clauses"] = [{**clause, "stages": ["canary", "full"]} for clause in contract["clauses"]]
+    lab = await a_lab(contract=contract)
+    lab.metrics.seen_as = _bad_when(lambda stage: stage.stage == "canary-10" and stage.seconds > 1000)
+    release(lab, "2")
+    await lab.run(until="shadow")
+    while lab.kube.status["stage"] == "shadow":
+        lab.kube.down = {"route"}
+        with suppress(Unreachable):
+            await lab.tick()
+    for _ in range(3):
+        lab.now += timedelta(minutes=20)
+        with suppress(Unreachable):
+            await lab.tick()
+        assert lab.kube.status["stage"] == "canary-10"
+        assert not lab.kube.status.get("gate")
+    lab.kube.down = set()
+    lab.kube.gateway_answers = answers
+    await lab.run(ticks=3)
+    assert lab.kube.status["stage"] == "canary-10"
+    assert sorted(lab.kube.weights.values()) == [10, 90]
+    if answers:
+        await lab.run(until="canary-50")
+    else:
+        lab.metrics.seen_as = _bad_when(lambda stage: stage.stage == "canary-10")
+        await lab.run(until="RolledBack")
+        assert lab.kube.weights == {ONE: 100}
+
+
+def _bad_when(bad):
+    """Return what spoils the candidate's counts in the stages that are *bad*."""
+
+    def seen(stage):
+        if not bad(stage):
+            return stage
+        doubled = {key: replace(it, events=it.events * [[1, 2]]) for key, it in stage.counts.items()}
+        return replace(stage, counts=doubled)
+
+    return seen
+
+
 def _reasons(lab: Lab) -> list[str]:
     """Return what was told, in order; messages hold numbers, which depend on the moment."""
     return [reason for reason, _ in lab.kube.events]

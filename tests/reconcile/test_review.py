@@ -65,6 +65,20 @@ async def test_a_prometheus_that_hangs_does_not_hold_users_with_a_dead_candidate
     assert lab.kube.weights == {ONE: 100}
 
 
+async def test_a_prometheus_that_hangs_does_not_hold_what_a_person_decided(monkeypatch: pytest.MonkeyPatch):
+    """Whoever asks for a rollback has seen enough: the numbers would be for the record alone."""
+    monkeypatch.setattr(modelrelease.reconcile, "ROLLBACK_LIMIT", timedelta(milliseconds=10), raising=False)
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    lab.metrics = _Hanging(lab.kube)
+    decision = lab.kube.decide("Rollback", "2")
+    async with asyncio.timeout(5):
+        await lab.run(until="RolledBack")
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.outcome(decision) == "Applied"
+
+
 async def test_a_rare_look_does_not_leave_users_without_pods():
     """However long the interval of the analysis, missing pods are looked at again within seconds."""
     lab = await a_lab()

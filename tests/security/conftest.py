@@ -6,6 +6,7 @@ What a cluster has besides and this one has not, the Deployment controller and t
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,10 +20,10 @@ from kubernetes.aio.client import ApiClient
 from e2e.cluster import audit
 from e2e.cluster.apiserver import ApiServer, kubeconfig
 from e2e.rights import Comparison, Grant, acts, compare, grants, rbac, service_account_user
-from tests.apiserver import Cluster, namespace
+from tests.apiserver import Cluster
 from tests.chart.conftest import CHART, URL, helm
 
-__all__ = ["helm", "namespace"]
+__all__ = ["helm"]
 
 HOME, ACCOUNT = "modelrelease-system", "modelrelease-operator"
 USER = service_account_user(ACCOUNT, HOME)
@@ -36,9 +37,8 @@ def cluster() -> Iterator[Cluster]:
     """An API server of our own: nobody else's objects, and nobody else's lines in the audit log."""
     with ApiServer() as server:
         running = Cluster(server)
-        running.install_releases()
-        running.install_gateway_api()
-        running.kubectl("create", "namespace", HOME)
+        running.install_kinds()
+        running.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}})
         yield running
 
 
@@ -75,10 +75,10 @@ class Installed:
         self._items = [*(body for body in objects if body["kind"] == "ServiceAccount"), *rbac(objects)]
         self._log_begins = len(self._events())
         for name in {body["metadata"].get("namespace", HOME) for body in self._items}:
-            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            cluster.kubectl("apply", "-f", "-", given=space)
-        cluster.kubectl("apply", "--server-side", "-f", "-", given=self._list())
+            cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        cluster.apply(*self._items)
         cluster.kubectl("delete", "lease", "-n", HOME, "--all")  # the operator of another test may have left one
+        self._until(lambda: all(map(self._allowed, self.grants)))
         token = cluster.kubectl("create", "token", "-n", HOME, ACCOUNT).strip()
         file = folder / "operator.kubeconfig"
         file.write_text(kubeconfig(cluster.server.url, ca_file=cluster.server.ca_file, token=token))
@@ -96,12 +96,21 @@ class Installed:
         log = self._cluster.server.audit_log
         return list(audit.read(log)) if log.exists() else []
 
-    def _list(self) -> dict[str, Any]:
-        return {"apiVersion": "v1", "kind": "List", "items": self._items}
-
     def remove(self) -> None:
         """Take the rights away again."""
-        self._cluster.kubectl("delete", "--ignore-not-found", "-f", "-", given=self._list())
+        self._cluster.remove(*self._items)
+        self._until(lambda: not any(map(self._allowed, self.grants)))
+
+    def _allowed(self, grant: Grant) -> bool:
+        right = (grant.right.group, grant.right.resource, grant.right.verb)
+        return self._cluster.allows(USER, grant.namespace or "anywhere", right, *grant.names[:1])
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait: the API server takes up what is granted and what is taken away a moment later."""
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, "rights are not taken up"
+            time.sleep(0.02)
 
 
 def _lease(objects: list[dict[str, Any]]) -> dict[str, str]:

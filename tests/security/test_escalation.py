@@ -204,7 +204,7 @@ async def test_pod_security_admission_still_applies(cluster, mallory, operator, 
     # What the Deployment controller writes into the Deployment when its pods are refused.
     failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": refusal}
     status = {"observedGeneration": 1, "conditions": [failure]}
-    cluster.patch("deployment", namespace, bold, {"status": status}, "--subresource=status")
+    cluster.patch("deployment", namespace, bold, {"status": status}, status=True)
     await operator(namespace)
     assert "violates PodSecurity" in condition(cluster, namespace)["message"]
     await operator(namespace, later=timedelta(minutes=11))
@@ -268,9 +268,9 @@ async def test_of_a_gateway_elsewhere_is_told_that_it_exists_and_what_its_class_
 ):
     """Both say why a release cannot begin. Host names, listeners, certificates and addresses are not told."""
     infra = f"{namespace}-infra"
-    cluster.kubectl("create", "namespace", infra)
-    cluster.kubectl("apply", "-f", "-", given=a_gateway_class("lacking"))
-    cluster.patch("gatewayclass", "default", "lacking", _lacking_mirror(), "--subresource=status")
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": infra}})
+    cluster.apply(a_gateway_class("lacking"))
+    cluster.patch("gatewayclass", "default", "lacking", _lacking_mirror(), status=True)
     cluster.create(_a_gateway_with_secrets(infra))
 
     def through(gateway):
@@ -281,7 +281,7 @@ async def test_of_a_gateway_elsewhere_is_told_that_it_exists_and_what_its_class_
     since = {"since": "2026-11-24T12:00:00Z"}
     stable = {"revision": a_release("1").desired.name, "version": "1", "weight": 100, **since}
     status = {"observedGeneration": 1, "stage": "Completed", "stable": stable}
-    cluster.patch("mrel", namespace, "shop", {"status": status}, "--subresource=status")
+    cluster.patch("mrel", namespace, "shop", {"status": status}, status=True)
     for gateway, says in (("absent", f"Gateway {infra}/absent does not exist"), ("public", "does not list")):
         mallory("shop", version="2", traffic=through(gateway))
         await operator(namespace)
@@ -335,7 +335,7 @@ async def test_a_match_that_is_none_is_refused_and_nothing_else_happens(cluster,
     for name in cluster.names("deployment", namespace):
         counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 3)
         status = {"observedGeneration": 1, **counts}
-        cluster.patch("deployment", namespace, name.split("/")[1], {"status": status}, "--subresource=status")
+        cluster.patch("deployment", namespace, name.split("/")[1], {"status": status}, status=True)
     failures = await operator(namespace)
     assert cluster.names("httproute", namespace) == set()
     assert any("filters" in failure for failure in failures)

@@ -1,4 +1,4 @@
-"""Small servers for what is tested of other people's parts, and the real API server."""
+"""Small servers for what is tested of other people's parts."""
 
 import asyncio
 import json
@@ -13,10 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import kopf
 import pytest
-
-from tests.apiserver import api, cluster, namespace
-
-__all__ = ["api", "cluster", "namespace"]
 
 Query = dict[str, str]
 Reply = Callable[[BaseHTTPRequestHandler, str, Query], None]

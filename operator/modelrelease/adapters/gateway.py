@@ -48,6 +48,11 @@ def rerouted(live: Object, release: Release | InvalidSpec, traffic: Traffic) -> 
     return _route(release, spec)
 
 
+def same_parents(live: Object, desired: Object) -> bool:
+    """Return whether two HTTPRoutes attach to the same Gateways."""
+    return bool(_with_defaults(live["spec"])["parentRefs"] == _with_defaults(desired["spec"])["parentRefs"])
+
+
 def _route(release: Release | InvalidSpec, spec: Object) -> Object:
     return {
         "apiVersion": f"{GATEWAY_GROUP}/v1",

@@ -22,7 +22,7 @@ import asyncio
 import hashlib
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -45,6 +45,7 @@ from modelrelease.adapters.errors import (
     Unreachable,
 )
 from modelrelease.api.base import GROUP, RELEASE_LABEL, REVISION_LABEL, VERSION
+from modelrelease.api.crd import kinds
 from modelrelease.api.revision import Revision
 from modelrelease.core.dossier import DOSSIER_LABEL
 from modelrelease.core.observation import Workload
@@ -276,6 +277,25 @@ class KubeCluster:
         except NotFound:
             return frozenset()
         return frozenset(resource["name"] for resource in answer["resources"])
+
+    async def unknown_fields(self) -> tuple[str, ...]:
+        """
+        Return what of our status the CRDs in the cluster do not know, such as ``ModelRelease status.serving``.
+
+        The API server drops that from what is written, without a word. None when it does not say what it knows.
+        """
+        try:
+            answer = await self._call("GET", f"/openapi/v3/apis/{GROUP}/{VERSION}")
+        except (NotFound, Refused):
+            return ()
+        schemas = ((answer.get("components") or {}).get("schemas") or {}).values()
+        published = {it["kind"]: schema for schema in schemas for it in schema.get(_GROUP_VERSION_KIND) or ()}
+        return tuple(
+            f"{kind.name} {path}"
+            for kind in kinds()
+            if kind.status and kind.name in published
+            for path in _unknown(kind.status, published[kind.name]["properties"].get("status") or {}, "status")
+        )
 
     def exists(self, namespace: str, name: str) -> bool:
         """Return whether the release was there when it was last read."""
@@ -807,6 +827,21 @@ def _stored_revision(item: Object) -> Revision | None:
         return revision
     _log.warning("stored revision does not fit its name: ignored", object=_full_name(item["metadata"]), revision=name)
     return None
+
+
+_GROUP_VERSION_KIND: Final = "x-kubernetes-group-version-kind"
+
+
+def _unknown(ours: Object, theirs: Object, path: str) -> Iterator[str]:
+    """Yield the places of *ours*, a JSON schema, that *theirs* does not have; of what is in such a place, nothing."""
+    for name, schema in (ours.get("properties") or {}).items():
+        known = (theirs.get("properties") or {}).get(name)
+        if known is None:
+            yield f"{path}.{name}"
+        else:
+            yield from _unknown(schema, known, f"{path}.{name}")
+    if "items" in ours:
+        yield from _unknown(ours["items"], theirs.get("items") or {}, f"{path}[]")
 
 
 def _merge_patch(old: Object, new: Object) -> Object:

@@ -7,20 +7,24 @@ Asking Prometheus. What goes wrong is a value with a sentence for whoever is on 
 The library asks; it has no retries here (the next tick is the retry), and always a timeout. It would drop the warnings
 of an answer, so the session that it is given looks at the whole JSON first.
 Counts of finished stages do not change, so they are kept; what the baseline tells of noise is kept for a while. A
-server that fails several times in a row is left alone for a while.
+server that fails several times in a row is left alone for a while. A release whose questions take long shares half of
+the threads with its like, so that it does not keep all others from being judged.
 """
 
 import asyncio
 import io
 import json
 import random
+import re
 import threading
 import time
+from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -56,10 +60,19 @@ MOST_READINGS: Final = 4
 NOISE_SECONDS: Final = 30.0
 """How long what the baseline tells of noise is good for; by then, there is a little more history."""
 
+SLOW_SECONDS: Final = 1.0
+"""A question that takes longer makes its release a slow one."""
+
+SLOW_MEMORY_SECONDS: Final = 60.0
+"""How long a release counts as slow after its last slow question."""
+
 _FAILURES_TO_OPEN: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
-_LONGEST_PAUSE_SECONDS: Final = 15.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 _SHOWN: Final = 300
+
+_Who = tuple[str, str]
+"""Namespace and name of the release that a question is about."""
 
 _Question = TypeVar("_Question", Query, RangeQuery)
 _Answer = TypeVar("_Answer", Vector, Matrix)
@@ -77,7 +90,9 @@ class PrometheusSettings:
         scrape_interval: How often the model servers are scraped.
         lag: Evidence younger than this is not asked for. None is needed for right counts: a sample that arrives while
             they are read has them read again. For stores that many writers feed.
+        headers: Sent with every question, such as the tenant of a store that has several.
         token_file: File with a bearer token, read for every question because tokens rotate.
+        username_file, password_file: Files with what basic authentication wants, read for every question, too.
         ca_file: PEM file with the authorities that may have signed the server's certificate; None for the usual ones.
         client_certificate, client_key: PEM files by which the operator identifies itself.
         concurrency: Most questions in flight, for all releases together.
@@ -86,7 +101,10 @@ class PrometheusSettings:
     url: str
     scrape_interval: timedelta = timedelta(seconds=5)
     lag: timedelta = timedelta(0)
+    headers: Mapping[str, str] = field(default_factory=dict)
     token_file: Path | None = None
+    username_file: Path | None = None
+    password_file: Path | None = None
     ca_file: Path | None = None
     client_certificate: Path | None = None
     client_key: Path | None = None
@@ -138,10 +156,9 @@ class PrometheusReader:
         """Ask nothing yet; *on_bad_sample* is told how many samples of an answer were no counts."""
         self._settings = settings
         self._on_bad_sample = on_bad_sample
-        self._breaker = _Breaker(clock=clock, jitter=jitter)
         self._finished: _Kept[StageQueries, StageCounts] = _Kept()
         self._noises: _Kept[tuple[str, ...], _FoundNoise] = _Kept()
-        self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="prometheus")
+        self._lanes = _Lanes(settings.concurrency, clock=clock, jitter=jitter)
         self._thread = threading.local()
 
     async def read(
@@ -161,21 +178,22 @@ class PrometheusReader:
         open_ = [stage_queries(release, it, baseline, candidate, lag=lag, interval=interval) for it in windows[-1:]]
         asked = ended + open_
         newest = next((it.newest for it in reversed(asked) if it.newest), None)
+        who = (release.namespace, release.name)
         if newest is None:
-            reading = await self._reading(asked)
+            reading = await self._reading(asked, who)
             return reading if isinstance(reading, MetricsUnavailable) else self._kept(reading)
-        before = await self._one(newest)
+        before = await self._one(newest, who)
         for _ in range(MOST_READINGS):
             if isinstance(before, MetricsUnavailable):
                 return before
-            reading = await self._reading(asked)
+            reading = await self._reading(asked, who)
             if isinstance(reading, MetricsUnavailable):
                 return reading
             compared = baseline if asked[-1].newest else None
             noise = await self._noise(release, windows[-1], compared) if compared is not None else None
             if isinstance(noise, MetricsUnavailable):
                 return noise
-            after = await self._one(newest)
+            after = await self._one(newest, who)
             if not isinstance(after, MetricsUnavailable) and same_samples(before, after):
                 problem = stale(asked[-1], reading.evidence[-1], after, interval)
                 return problem or self._kept(reading, noise)
@@ -185,10 +203,11 @@ class PrometheusReader:
             "they do not belong together. Does it answer slowly, or do scrapes take long?"
         )
 
-    async def _reading(self, asked: Sequence[StageQueries]) -> "_Reading | MetricsUnavailable":
+    async def _reading(self, asked: Sequence[StageQueries], who: _Who) -> "_Reading | MetricsUnavailable":
         """Return the counts of all stages, read once; those of finished stages if they are not known."""
         finished = {it: known for it in asked[:-1] if (known := self._finished.get(it))}
-        answers = await self._all(self._ask_now, {query for it in asked if it not in finished for query in it.queries})
+        questions = {query for it in asked if it not in finished for query in it.queries}
+        answers = await self._all(self._ask_now, questions, who)
         if isinstance(answers, MetricsUnavailable):
             return answers
         evidence: list[StageCounts] = []
@@ -217,7 +236,7 @@ class PrometheusReader:
 
     def close(self) -> None:
         """Let go of the threads; questions in flight end by their timeouts."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._lanes.close()
 
     async def _noise(self, release: Release, window: StageWindow, baseline: str) -> "_FoundNoise | MetricsUnavailable":
         """Return what *baseline* tells of noise now, or told a moment ago."""
@@ -226,7 +245,7 @@ class PrometheusReader:
         known = self._noises.get(asked.about)
         if known and abs(known.until - asked.until) < NOISE_SECONDS:
             return known
-        history = await self._all(self._ask_history, asked.ranges)
+        history = await self._all(self._ask_history, asked.ranges, (release.namespace, release.name))
         if isinstance(history, MetricsUnavailable):
             return history
         halves = await self._halves(release, window, baseline, asked.pods) if asked.pods else None
@@ -238,50 +257,53 @@ class PrometheusReader:
         self, release: Release, window: StageWindow, baseline: str, pods: Query
     ) -> StageCounts | MetricsUnavailable | None:
         """Return the counts of two halves of the baseline's pods; None when it has a single one."""
-        found = await self._one(pods)
+        who = (release.namespace, release.name)
+        found = await self._one(pods, who)
         if isinstance(found, MetricsUnavailable):
             return found
         asked = half_stage_queries(release, window, baseline, found, lag=self._settings.lag)
         if asked is None:
             return None
-        answers = await self._all(self._ask_now, asked.queries)
+        answers = await self._all(self._ask_now, asked.queries, who)
         if isinstance(answers, MetricsUnavailable):
             return answers
         understood = stage_counts(asked, answers)
         # Samples that are no counts are told when the baseline is counted as a whole.
         return understood if isinstance(understood, MetricsUnavailable) else aligned([understood[0]])[0]
 
-    async def _one(self, query: Query) -> Vector | MetricsUnavailable:
+    async def _one(self, query: Query, who: _Who) -> Vector | MetricsUnavailable:
         """Return the answer to one question, or what went wrong."""
-        answers = await self._all(self._ask_now, {query})
+        answers = await self._all(self._ask_now, {query}, who)
         return answers if isinstance(answers, MetricsUnavailable) else answers[query]
 
     async def _all(
-        self, ask: Callable[[_Question], _Answer | MetricsUnavailable], questions: Iterable[_Question]
+        self,
+        ask: "Callable[[_Question], _Answer | _Failure]",
+        questions: Iterable[_Question],
+        who: _Who,
     ) -> dict[_Question, _Answer] | MetricsUnavailable:
         """Return the answer to every question, or the first thing that went wrong."""
         queries = sorted(questions, key=lambda query: query.text)
-        loop = asyncio.get_running_loop()
-        answers = await asyncio.gather(*(loop.run_in_executor(self._pool, ask, query) for query in queries))
+        answers = await asyncio.gather(*(self._lanes.answer(who, partial(ask, query)) for query in queries))
         answered: dict[_Question, _Answer] = {}
         for query, answer in zip(queries, answers, strict=True):
-            if isinstance(answer, MetricsUnavailable):
-                return answer
+            if isinstance(answer, _Failure):
+                return MetricsUnavailable(f"Prometheus at {self._settings.url} {answer.message}")
             answered[query] = answer
         return answered
 
     # In a thread of the pool.
 
-    def _ask_now(self, query: Query) -> Vector | MetricsUnavailable:
+    def _ask_now(self, query: Query) -> "Vector | _Failure":
         parameters = {"time": f"{query.at / 1000:.3f}", "timeout": f"{SERVER_SECONDS:g}s"}
 
         def ask() -> Vector:
             result = self._connection().custom_query(query.text, params=parameters)
             return tuple(_sample(element) for element in result)
 
-        return self._asked(ask)
+        return _asked(ask)
 
-    def _ask_history(self, query: RangeQuery) -> Matrix | MetricsUnavailable:
+    def _ask_history(self, query: RangeQuery) -> "Matrix | _Failure":
         first, last = (datetime.fromtimestamp(moment, UTC) for moment in (query.start, query.end))
         parameters = {"timeout": f"{SERVER_SECONDS:g}s"}
 
@@ -291,26 +313,7 @@ class PrometheusReader:
             )
             return tuple(_series(element) for element in result)
 
-        return self._asked(ask)
-
-    def _asked(self, ask: Callable[[], _Answer]) -> _Answer | MetricsUnavailable:
-        if message := self._breaker.refuses():
-            return MetricsUnavailable(f"Prometheus at {self._settings.url} {message}")
-        try:
-            answer = ask()
-        except _Unusable as error:
-            return self._failed(str(error), counts=error.servers_fault)
-        except requests.exceptions.RequestException as error:
-            return self._failed(_reason(error), counts=True)
-        except (PrometheusApiClientException, HTTPError, OSError, ValueError) as error:
-            return self._failed(f"cannot be asked: {error}", counts=False)
-        self._breaker.succeeded()
-        return answer
-
-    def _failed(self, message: str, *, counts: bool) -> MetricsUnavailable:
-        if counts:
-            self._breaker.failed(message)
-        return MetricsUnavailable(f"Prometheus at {self._settings.url} {message}")
+        return _asked(ask)
 
     def _connection(self) -> PrometheusConnect:
         """Return this thread's connection: a requests session is not made for several threads."""
@@ -318,12 +321,32 @@ class PrometheusReader:
             self._thread.connection = PrometheusConnect(
                 url=self._settings.url.rstrip("/"),
                 session=_session(self._settings),
-                auth=_Bearer(self._settings.token_file) if self._settings.token_file else None,
+                headers=dict(self._settings.headers),
+                auth=_authentication(self._settings),
                 retry=Retry(total=0),
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
         connection: PrometheusConnect = self._thread.connection
         return connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a question has no answer, and whether that says something of the server."""
+
+    message: str
+    servers_fault: bool
+
+
+def _asked(ask: Callable[[], _Answer]) -> _Answer | _Failure:
+    try:
+        return ask()
+    except _Unusable as error:
+        return _Failure(str(error), error.servers_fault)
+    except requests.exceptions.RequestException as error:
+        return _Failure(_reason(error), servers_fault=True)
+    except (PrometheusApiClientException, HTTPError, OSError, ValueError) as error:
+        return _Failure(f"cannot be asked: {error}", servers_fault=False)
 
 
 def _sample(element: dict[str, Any]) -> Sample:
@@ -401,8 +424,39 @@ class _Bearer(AuthBase):
         self._file = file
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._file.read_text().strip()}"
+        token = _secret(self._file)
+        if not _TOKEN.fullmatch(token):  # else the error would show it, and every status would show the error
+            raise _Unusable(f"cannot be asked: {self._file} does not hold one token alone")
+        request.headers["Authorization"] = f"Bearer {token}"
         return request
+
+
+class _Basic(AuthBase):
+    """Name and password as they are in their files now."""
+
+    def __init__(self, username_file: Path, password_file: Path) -> None:
+        self._username_file = username_file
+        self._password_file = password_file
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        name, password = (_secret(file).encode() for file in (self._username_file, self._password_file))
+        request.headers["Authorization"] = f"Basic {b64encode(name + b':' + password).decode()}"
+        return request
+
+
+_TOKEN: Final = re.compile(r"[!-~]+")
+
+
+def _secret(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip()
+
+
+def _authentication(settings: PrometheusSettings) -> AuthBase | None:
+    if settings.token_file:
+        return _Bearer(settings.token_file)
+    if settings.username_file and settings.password_file:
+        return _Basic(settings.username_file, settings.password_file)
+    return None
 
 
 def _session(settings: PrometheusSettings) -> requests.Session:
@@ -466,6 +520,85 @@ def _check(status: int, body: bytes, *, wanted: str) -> None:
     kind, result = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (None, None)
     if kind != wanted or not isinstance(result, list):
         raise _Unusable(f"gave a result of type {kind!r}, wanted is {wanted!r}")
+
+
+# Who may ask, and when.
+
+
+class _Lanes:
+    """
+    The threads that ask, shared among releases.
+
+        any release                                   all threads, a breaker for all
+        one with a slow question in the last minute   half of them, with all its like; a breaker of its own
+
+    One team's questions about thousands of series would keep every other team's breach from being seen otherwise: they
+    would stand before all others, and their timeouts would look like a server that must be left alone.
+    """
+
+    def __init__(self, threads: int, *, clock: Callable[[], float], jitter: Callable[[], float]) -> None:
+        self._clock = clock
+        self._permits = threading.BoundedSemaphore(threads)
+        self._quick = ThreadPoolExecutor(threads, thread_name_prefix="prometheus")
+        self._patient = ThreadPoolExecutor(max(1, threads // 2), thread_name_prefix="prometheus-slow")
+        self._new_breaker = partial(_Breaker, clock=clock, jitter=jitter)
+        self._breaker = self._new_breaker()
+        self._slow: dict[_Who, _Slow] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        for pool in (self._quick, self._patient):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def answer(self, who: _Who, ask: Callable[[], _Answer | _Failure]) -> _Answer | _Failure:
+        """Return what *ask* returns, called in a thread when it is the turn of *who*."""
+        loop = asyncio.get_running_loop()
+        if not self._slow_now(who):
+            # Its questions before this one may turn out slow while this one waits.
+            answered = await loop.run_in_executor(self._quick, self._unless_slow, who, ask)
+            if answered:
+                return answered[0]
+        return await loop.run_in_executor(self._patient, self._timed, who, ask)
+
+    def _unless_slow(self, who: _Who, ask: Callable[[], _Answer | _Failure]) -> tuple[_Answer | _Failure] | None:
+        return None if self._slow_now(who) else (self._timed(who, ask),)
+
+    def _timed(self, who: _Who, ask: Callable[[], _Answer | _Failure]) -> _Answer | _Failure:
+        slow = self._slow_now(who)
+        breaker = slow.breaker if slow else self._breaker
+        if message := breaker.refuses():
+            return _Failure(message, servers_fault=False)
+        with self._permits:
+            began = self._clock()
+            answer = ask()
+            ended = self._clock()
+        if ended - began > SLOW_SECONDS:
+            breaker = self._note_slow(who, ended)
+        if not isinstance(answer, _Failure):
+            breaker.succeeded()
+        elif answer.servers_fault:
+            breaker.failed(answer.message)
+        return answer
+
+    def _slow_now(self, who: _Who) -> "_Slow | None":
+        with self._lock:
+            slow = self._slow.get(who)
+            return slow if slow and slow.until > self._clock() else None
+
+    def _note_slow(self, who: _Who, now: float) -> "_Breaker":
+        with self._lock:
+            self._slow = {it: slow for it, slow in self._slow.items() if slow.until > now}
+            before = self._slow.get(who)
+            self._slow[who] = _Slow(now + SLOW_MEMORY_SECONDS, before.breaker if before else self._new_breaker())
+            return self._slow[who].breaker
+
+
+@dataclass(frozen=True, slots=True)
+class _Slow:
+    """Until when a release counts as slow, and how the server takes its questions."""
+
+    until: float
+    breaker: "_Breaker"
 
 
 # What is remembered between ticks.

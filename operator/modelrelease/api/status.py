@@ -51,6 +51,11 @@ class StageRecord(StatusModel):
     percent: int | None = Field(
         default=None, description="Share of user requests, or of their copies, that it gets there."
     )
+    raise_to: int | None = Field(
+        default=None,
+        description="Share of user requests that the spec has come to ask for in it. It gets them, and begins anew, "
+        "when its gate has passed.",
+    )
     contract: str | None = Field(
         default=None,
         description="Digest of the contract that it is judged by; evidence counts under one contract only.",
@@ -58,6 +63,10 @@ class StageRecord(StatusModel):
     routed: bool | None = Field(
         default=None,
         description="Whether the route was found as the stage asks; until then its evidence and its bake do not begin.",
+    )
+    written: bool | None = Field(
+        default=None,
+        description="Whether the route was seen written after a shadow, before a Gateway answered: breaches count now.",
     )
     start_time: Time = Field(description="When it was entered; from when its route is in place on, when that was.")
     end_time: Time | None = None
@@ -220,11 +229,12 @@ class DecisionRecord(StatusModel):
     ahead: str | None = Field(
         default=None,
         description="Of an Approve given before its stage began: digest of the contract that it was given under. "
-        "Under another one it counts no more.",
+        "Once there was another one, it counts no more.",
     )
     void_since: Time | None = Field(
         default=None,
-        description="Of an Approve of the open stage: since when it counts no more, because the contract was edited.",
+        description="Of an Approve: since when it counts no more, because the contract was edited, or the share of the "
+        "open stage.",
     )
     time: Time = Field(description="When it was taken up.")
 

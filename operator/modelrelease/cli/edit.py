@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from modelrelease.api.contract import Contract
-from modelrelease.api.release import ReleaseSpec, StageKind
+from modelrelease.api.release import ReleaseSpec, Stage, StageKind
 from modelrelease.api.revision import Revision
-from modelrelease.api.status import ROLLED_BACK
+from modelrelease.api.status import ROLLED_BACK, CandidateStatus
 from modelrelease.cli.sight import Sight, share
 
 
@@ -130,18 +130,42 @@ def _effect(live: Sight | None, desired: Revision, spec: ReleaseSpec, contract: 
 
 
 def _of_the_same_candidate(live: Sight, spec: ReleaseSpec, contract: Contract | None) -> tuple[Effect, str]:
-    trial, record = live.trial, live.record
+    trial, record, stable = live.trial, live.record, live.status.stable
     assert trial is not None, "the caller has a candidate"
     goes_on = f"the rollout of version {trial.version} goes on"
     if record is None:
         return Effect.IN_PLACE, goes_on
-    plan = {(stage.name, stage.kind.value) for stage in spec.plan_stages}
-    if (record.name, record.kind) not in plan:
-        return Effect.RESTARTED, f"stage {record.name}, which is open, is no longer in the plan: it starts over"
+    open_ = next((it for it in spec.plan_stages if (it.name, it.kind) == (record.name, record.kind)), None)
+    if open_ is None:
+        back = f"; all users go back to version {stable.version} first" if trial.weight and stable else ""
+        return Effect.RESTARTED, f"stage {record.name}, which is open, is no longer in the plan: it starts over{back}"
+    anew: list[str] = []
+    effect = Effect.IN_PLACE
     if contract and record.contract and record.contract != contract.digest:
-        anew = "the contract differs: evidence and bake of the open stage begin anew"
-        return Effect.RESTARTED, f"{goes_on} in stage {record.name}; {anew}"
-    return Effect.IN_PLACE, f"{goes_on} in stage {record.name}"
+        anew, effect = ["the contract differs: evidence and bake of the open stage begin anew"], Effect.RESTARTED
+    if said := _another_share(trial, open_):
+        effect = Effect.RESTARTED if open_.weight <= trial.weight else effect
+        anew.append(said)
+    return effect, "; ".join([f"{goes_on} in stage {record.name}", *anew, *_without_effect(live, spec, open_)])
+
+
+def _another_share(trial: CandidateStatus, stage: Stage) -> str:
+    """Return what becomes of an edit of the open stage's share; "" for none."""
+    if stage.weight > trial.weight:
+        return f"it keeps {trial.weight} % until its gate has passed, then begins anew with {stage.weight} %"
+    if stage.weight < trial.weight:
+        return f"users go from {trial.weight} % to {stage.weight} % at once, and the stage begins anew"
+    if stage.mirror_percent != trial.mirror_percent:
+        return f"copies go from {trial.mirror_percent} % to {stage.mirror_percent} % at once, and the stage begins anew"
+    return ""
+
+
+def _without_effect(live: Sight, spec: ReleaseSpec, open_: Stage) -> Iterator[str]:
+    """Say which stages of the plan differ that this rollout does not come to any more."""
+    before = {stage.name: stage for stage in live.plan}
+    passed = spec.plan_stages[: spec.plan_stages.index(open_)]
+    if changed := [stage.name for stage in passed if before.get(stage.name) != stage]:
+        yield f"what differs in {', '.join(changed)}, before it, takes effect in the next rollout"
 
 
 def _rollout(live: Sight, new: str, spec: ReleaseSpec) -> str:

@@ -1,6 +1,6 @@
 """What a gate found, as rows of numbers: the slices that matter, worst first, and all traffic. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,7 +109,7 @@ def _parts(clause: ClauseStatus) -> Iterator[SliceStatus]:
 
 
 def _row(clause: ClauseStatus, part: SliceStatus, contract: Contract | None) -> Row:
-    alone = _judged_alone(clause.name, contract)
+    alone = _judged_alone(clause.name, contract) if contract else part.baseline is None
     values = f"{part.baseline or '?'} -> {part.candidate or '?'}"
     return Row(
         cells=(
@@ -146,11 +146,8 @@ def _interval(part: SliceStatus) -> str:
     return f"[{part.low or 'no bound'}, {part.high or 'no bound'}]"
 
 
-def _judged_alone(name: str, contract: Contract | None) -> bool:
-    clauses: Sequence[str] = (
-        [clause.name for clause in contract.clauses if not clause.needs_baseline] if contract else []
-    )
-    return name in clauses
+def _judged_alone(name: str, contract: Contract) -> bool:
+    return name in [clause.name for clause in contract.clauses if not clause.needs_baseline]
 
 
 def _counts(numbers: ArmNumbers | None, metric: str, contract: Contract | None) -> str:

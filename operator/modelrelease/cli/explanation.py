@@ -223,13 +223,14 @@ def _standing(sight: Sight) -> Iterator[Item]:
         )
     if sight.reason == Reason.SUSPENDED:
         yield _who_suspended(sight)
+    told = _TOLD_OTHERWISE if sight.record else {Reason.SUSPENDED}
     if sight.status.stage == ROLLED_BACK:
         yield from _why_rolled_back(sight)
     elif sight.ready:
         yield from _why_ready(sight)
     elif sight.stalled and sight.reason != Reason.CONTRACT_BREACHED:
         yield f"{sight.message} ({sight.reason})"
-    elif not sight.stalled and (not sight.record or sight.reason not in _TOLD_OTHERWISE or _has_gaps(sight)):
+    elif not sight.stalled and (sight.reason not in told or _has_gaps(sight)):
         yield sight.message
 
 
@@ -260,7 +261,7 @@ def decided(record: DecisionRecord) -> str:
         Verb.PROMOTE: f"promoted it from stage {record.stage}",
     }[record.decision]
     despite = f" in spite of {record.despite}" if record.despite else ", before it began," if record.ahead else ""
-    void = ", void since an edit of the contract" if record.void_since else ""
+    void = ", void since an edit of the contract or of the stage's share" if record.void_since else ""
     why = f": {record.reason}" if record.reason else ""
     return f"{record.approved_by} {did}{despite} at {record.time:%Y-%m-%d %H:%M:%S} UTC{void}{why}"
 
@@ -300,7 +301,7 @@ def _why_rolled_back(sight: Sight) -> Iterator[Item]:
 
 def _gate_items(sight: Sight, gate: GateStatus | None) -> Iterator[Item]:
     if gate is None:
-        yield "the gate of this stage has not been judged yet: evidence counts from the stage's first second"
+        yield "the gate of this stage has not been judged yet: evidence begins a scrape after its route is in place"
         return
     if sight.state("MetricsAvailable") == "False":
         yield f"last judged {sight.ago(gate.evaluated_at)}: {gate.verdict}"
@@ -426,16 +427,12 @@ def _next_on_trial(sight: Sight) -> Iterator[str]:
     goal = _goal(sight)
     if gate is None or gate.verdict is Outcome.PASS or sight.reason in _AS_IF_PASSED:
         if sight.bake_left > timedelta(0):
-            passes = (
-                "as a person approved"
-                if sight.reason in _AS_IF_PASSED and _overruled(gate)
-                else "if the gate passes then"
-            )
-            yield f"{goal} at {sight.within(sight.now + sight.bake_left)}, {passes}"
+            yield f"{goal} at {sight.within(sight.now + sight.bake_left)}, {_because(sight, gate)}"
         else:
             yield f"{goal}, as soon as {_waits_for(sight)}"
         yield from _then_a_person(sight)
-        yield f"a breach before that: {_on_breach(sight)}"
+        if not _unjudged(gate):
+            yield f"a breach before that: {_on_breach(sight)}"
         return
     yield _when_decided(gate, goal)
     yield from _then_a_person(sight)
@@ -449,11 +446,20 @@ def _then_a_person(sight: Sight) -> Iterator[str]:
 
 
 _AS_IF_PASSED: Final = frozenset({Reason.BAKING, Reason.SCALING_UP, Reason.NOT_ACCEPTED})
-"""Reasons that a release has after its gate has passed, or a person has overruled it."""
+"""Reasons that a release has after its gate has passed, a person has overruled it, or it had nothing to judge."""
 
 
-def _overruled(gate: GateStatus | None) -> bool:
-    return gate is not None and gate.verdict is not Outcome.PASS
+def _because(sight: Sight, gate: GateStatus | None) -> str:
+    """Return on what a stage that bakes is left."""
+    if _unjudged(gate):
+        return "for nothing is judged in this stage"
+    overruled = gate is not None and gate.verdict is not Outcome.PASS
+    return "as a person approved" if sight.reason in _AS_IF_PASSED and overruled else "if the gate passes then"
+
+
+def _unjudged(gate: GateStatus | None) -> bool:
+    """Return whether the contract asks nothing of the stage."""
+    return gate is not None and gate.reason in {Reason.NOT_JUDGED, Reason.NO_BASELINE}
 
 
 def _waits_for(sight: Sight) -> str:
@@ -473,7 +479,8 @@ def _goal(sight: Sight) -> str:
     if sight.spec is None:
         return "the next stage"
     if sight.next_stage is not None:
-        return f"stage {sight.next_stage.name} ({share(sight.next_stage)})"
+        again = " once more" if sight.next_stage is sight.stage else ""
+        return f"stage {sight.next_stage.name}{again} ({share(sight.next_stage)})"
     version = called(sight.status, sight.trial) if sight.trial else "it"
     return f"{version} becomes the release" + (" and the old pods go" if sight.status.stable else "")
 
@@ -512,7 +519,7 @@ def _at_deadline(sight: Sight, goal: str) -> Iterator[str]:
 
 _MORE: Final = (
     "more requests, or a promise that this traffic can prove: a wider margin or assure in the clause, a larger share "
-    "in the stage; 'forecast' says what each stage can prove"
+    "of copies in a shadow; 'forecast' says what each stage can prove"
 )
 _UNBLOCKED_BY: Final = {
     Reason.LOW_TRAFFIC: _MORE,

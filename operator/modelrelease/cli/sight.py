@@ -162,6 +162,8 @@ class Sight:
             return None
         if self.stage is None:
             return self.plan[0]
+        if self.stage.weight > self.trial.weight:
+            return self.stage  # once more, with the share that the spec has come to ask for
         following = self.plan[self.plan.index(self.stage) + 1 :]
         return following[0] if following else None
 

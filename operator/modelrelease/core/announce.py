@@ -97,6 +97,7 @@ def announce(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
         *_decisions(before, after),
         *_rollout(before, after, finding),
         *_forecast(before, after),
+        *_more_is_held(before, after, finding),
         *_conditions(before, after),
         *_automation(before, after),
     ]
@@ -138,13 +139,12 @@ def _automation(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announc
 
 
 def _rollout(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
-    if (old := _open_stage(before)) and (new := _open_stage(after)) and _judged_anew(old, new):
-        yield Announcement(
-            "Normal",
-            "ContractChanged",
-            f"stage {new.name}: the contract was edited (digest {old.contract} -> {new.contract}): evidence and bake "
-            "begin anew, and what earlier stages showed counts no more",
-        )
+    old, new = _open_stage(before), _open_stage(after)
+    if old and new and old.name == new.name and (told := list(_edited(old, new, after))):
+        yield from told
+        return
+    if old and new and _lost(old, new):
+        yield Announcement("Warning", "EvidenceLost", _goes_on(after))
         return
     if _place(before) == _place(after):
         yield from _growing(before, after)
@@ -171,8 +171,42 @@ def _open_stage(status: ReleaseStatus) -> StageRecord | None:
     return status.candidate.current_stage if status.candidate else None
 
 
-def _judged_anew(old: StageRecord, new: StageRecord) -> bool:
-    return old.name == new.name and old.contract != new.contract
+def _edited(old: StageRecord, new: StageRecord, after: ReleaseStatus) -> Iterator[Announcement]:
+    """Tell what an edit does to the stage that is open, before and after."""
+    if old.contract != new.contract:
+        yield Announcement(
+            "Normal",
+            "ContractChanged",
+            f"stage {new.name}: the contract was edited (digest {old.contract} -> {new.contract}): evidence and bake "
+            "begin anew, and what earlier stages showed counts no more",
+        )
+    if _reshared(old, new):
+        yield Announcement("Normal", "StageChanged", _goes_on(after))
+    if new.raise_to and new.raise_to != old.raise_to:
+        yield Announcement(
+            "Normal",
+            "StageChanged",
+            f"stage {new.name}: spec.stages asks for {new.raise_to} % of requests instead of {new.percent} %: it gets "
+            "them when its gate has passed with those that it has, and then has to pass again",
+        )
+
+
+def _reshared(old: StageRecord, new: StageRecord) -> bool:
+    """Return whether the stage has got fewer users, or other copies; more users are its next entry."""
+    if old.percent is None or new.percent is None or old.percent == new.percent:
+        return False
+    return new.kind == "shadow" or new.percent < old.percent
+
+
+def _lost(old: StageRecord, new: StageRecord) -> bool:
+    """Return whether the open stage begins anew although nobody has edited anything, and its route is what it was."""
+    return (old.name, old.routed) == (new.name, new.routed) and old.start_time != new.start_time
+
+
+def _goes_on(after: ReleaseStatus) -> str:
+    """Return what people are told of a rollout that goes on."""
+    told = after.condition("Reconciling")
+    return told.message if told else ""
 
 
 def _growing(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:
@@ -189,11 +223,13 @@ def _begun(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement
         return
     if before.candidate and before.stage != ROLLED_BACK:
         traffic = "all traffic is on the stable revision" if after.stable else _without_stable(after)
+        again = before.candidate.revision == after.candidate.revision
+        why = f" ({after.history[-1].message})" if again and after.history else ""
         yield Announcement(
             "Normal",
             "RolloutCancelled",
             f"version {before.candidate.version}, revision {before.candidate.revision}, "
-            f"gave way in stage {before.stage}; {traffic}",
+            f"gave way in stage {before.stage}{why}; {traffic}",
         )
     new = f"version {after.candidate.version}, revision {after.candidate.revision}"
     if after.stable is None:
@@ -289,6 +325,17 @@ def _forecast(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcem
     others = ", ".join(stage.stage for stage in late[1:])
     more = f"; nor may {others}" if others else ""
     yield Announcement("Warning", Reason.STAGE_MAY_NOT_CONCLUDE, f"stage {late[0].stage}: {late[0].message}{more}")
+
+
+def _more_is_held(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | None) -> Iterator[Announcement]:
+    """Tell of every further clause that breaks while a person decides; of the first, the condition tells."""
+    holds = [status.condition("AwaitingApproval") for status in (before, after)]
+    if not isinstance(finding, GateVerdict) or any(it is None or it.reason != Reason.BREACH_HELD for it in holds):
+        return
+    told = {it.name for it in before.gate.clauses if it.verdict is Outcome.BREACH} if before.gate else set()
+    for clause in finding.held:
+        if clause.clause not in told:
+            yield Announcement("Warning", "ContractBreached", f"{clause.message}. A person decides about this one, too")
 
 
 def _conditions(before: ReleaseStatus, after: ReleaseStatus) -> Iterator[Announcement]:

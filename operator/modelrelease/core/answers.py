@@ -5,6 +5,12 @@ An answer without a slice label is the slice ``(none)``. An absent numerator is 
 traffic. A value that is no count (NaN, infinite, negative) takes its arm of that slice out; more events than there
 can be are cut; both are counted as bad samples.
 
+A column of which nothing is known from when its window began, although it served then, has no counts at all: Prometheus
+has lost its data, or did not scrape, and what a counter first seen now has counted since, nobody can tell.
+
+Counters that fall at every few scrapes count nothing: several processes answer one target in turn. What a restart is
+counted as would then be counted at each of those falls.
+
 A classic histogram comes as cumulative counts by bound. They may fall by a rounding error, which is repaired silently;
 if they fall by more, they are repaired and counted as bad. Without the bound +Inf nobody knows how many observations
 there were: that arm of the slice is out. An arm that has both classic and native histograms is read by the classic.
@@ -36,6 +42,7 @@ from modelrelease.core.counts import (
 )
 from modelrelease.core.queries import (
     BOUND,
+    REVISION,
     HistogramQueries,
     MetricQueries,
     Query,
@@ -135,6 +142,30 @@ class _Unclear(Exception):  # noqa: N818 - reads as what it is
 
 
 def _stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int]:
+    if asked.falls and (fallen := answers[asked.falls]):
+        raise _Unclear(_in_turn(fallen))
+    stage, bad = _counted(asked, answers)
+    if not any(forgotten := _forgotten(asked, stage, answers)):
+        return stage, bad
+    baseline, candidate = (None if gone else name for name, gone in zip(asked.columns, forgotten, strict=True))
+    stage, bad = _counted(replace(asked, columns=(baseline, candidate)), answers)
+    return replace(stage, forgotten=forgotten), bad
+
+
+def _forgotten(asked: StageQueries, stage: StageCounts, answers: Answers) -> tuple[bool, bool]:
+    """Return of which columns there are counts although nothing is known of them from when they began."""
+    if asked.known is None:
+        return False, False
+    known = {sample.labels.get(asked.label) for sample in answers[asked.known]}
+    busy = _busy([*stage.counts.items(), *stage.histograms.items()])
+    baseline, candidate = (
+        bool(old and counts and name not in known)
+        for old, counts, name in zip(asked.served_before, busy, asked.columns, strict=True)
+    )
+    return baseline, candidate
+
+
+def _counted(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int]:
     counts: dict[tuple[str, str], SliceCounts] = {}
     rates: dict[tuple[str, str], SliceCounts] = {}
     histograms: dict[tuple[str, str], BinCounts] = {}
@@ -159,6 +190,16 @@ def _stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, i
         percent=asked.percent,
     )
     return stage, bad
+
+
+def _in_turn(fallen: Vector) -> str:
+    targets = sorted(f"{it.labels.get('instance', '?')} of revision {it.labels.get(REVISION, '?')}" for it in fallen)
+    more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
+    return (
+        f"the counters of {targets[0]}{more} fall at every few scrapes: several processes, or several pods behind a "
+        "Service, answer one scrape target in turn, and nobody can tell what they counted. Merge the processes "
+        "(PROMETHEUS_MULTIPROC_DIR of prometheus_client), and scrape each pod by itself"
+    )
 
 
 # Ratios and rates.

@@ -34,7 +34,7 @@ def conditions_of(it: Situation, decision: Decision, after: ReleaseStatus) -> li
 
 
 def _progress(it: Situation, decision: Decision, after: ReleaseStatus) -> list[Wanted]:
-    reason, message = _why(decision, after)
+    reason, message = _why(it, decision, after)
     if after.stage == COMPLETED and not _stalled(decision) and reason is not Reason.SUSPENDED:
         if it.release.desired.name == _stable(after):
             return [("Ready", "True", reason, message)]
@@ -56,17 +56,26 @@ def _stalled(decision: Decision) -> bool:
     return isinstance(decision, RollBack) or (isinstance(decision, Hold) and decision.stalled)
 
 
-def _why(decision: Decision, after: ReleaseStatus) -> tuple[Reason, str]:
+def _why(it: Situation, decision: Decision, after: ReleaseStatus) -> tuple[Reason, str]:
     match decision:
         case Hold(reason=Reason.READY) | Complete() | Cancel():
             version = after.stable.version if after.stable else ""
             return Reason.READY, f"users are served by version {version}, revision {_stable(after)}"
         case Hold(reason=reason, message=message):
-            return reason, message
+            return reason, f"{message}{_raise(it)}"
         case RollBack(message=message):
             return Reason.ROLLED_BACK, message
         case _:
             return Reason.PROGRESSING, decision.message
+
+
+def _raise(it: Situation) -> str:
+    if it.stage is None or it.trial is None or not it.raised:
+        return ""
+    return (
+        f"; spec.stages asks for {it.stage.weight} % of requests in stage {it.stage.name}: it gets them when its gate "
+        f"has passed with {it.trial.weight} %, and then has to pass again"
+    )
 
 
 def available(workloads: Mapping[str, Workload], status: ReleaseStatus) -> Wanted:

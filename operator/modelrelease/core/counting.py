@@ -20,8 +20,8 @@ with the next scrape. 400 series over 12 h take 0.5 s, ``increase()`` alone 0.15
 
 What it cannot see: a counter that restarts and outgrows its old value between two samples (or within one step d, at
 most 1/500 of the window and never less than a second), and a series that was silent for an hour when the window began
-and had been counting before: it is taken for a newborn. The same goes for all series of a Prometheus that has lost its
-data: an arm is then counted since its pods started, both counters of a ratio alike.
+and had been counting before: it is taken for a newborn. When that is true of all of an arm's series, as after a loss of
+Prometheus' data, nothing of it is believed (``answers``).
 
 Buckets of a classic histogram are counters, each counted by itself. A native histogram is one value that can be
 negated, added and counted, not compared: so its drops are those of its number of observations (needs Prometheus 3).

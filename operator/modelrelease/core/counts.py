@@ -98,6 +98,8 @@ class StageCounts:
             knows. Known of the current stage only.
         served: Seconds of them in which requests reached it, a short silence between two requests included; None
             likewise.
+        forgotten: Whether Prometheus knows nothing of the baseline, of the candidate, from when the window began,
+            although they served then and are counted now. What they have counted since is unknown, and none is here.
     """
 
     stage: str
@@ -109,6 +111,7 @@ class StageCounts:
     noise: "Noise | None" = None
     covered: float | None = None
     served: float | None = None
+    forgotten: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True, slots=True)

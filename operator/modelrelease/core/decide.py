@@ -9,14 +9,15 @@ situation and returns a decision or None; it changes nothing. So the table reads
     what is ordered                   the stable revision, a rejected one, a new one
     what cannot work                  a name that is taken, a Gateway that is absent
     whether the candidate lives       not available yet, not available any more
-    what the evidence says            breach, no metrics, inconclusive
+    what was edited on the way        fewer users in the open stage, another contract
+    what the evidence says            breach, lost, no metrics, inconclusive
     and only then what comes next     bake, approval, grow, next stage, complete
 
 The last row always answers, and no row raises: a fault is a Hold with a reason, never a verdict.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeGuard
 
@@ -88,8 +89,16 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Rejudge:
-    """The contract was edited: what counts for the open stage, its evidence and its bake, begins anew."""
+    """The contract was edited, or the evidence is lost: the open stage, its evidence and its bake, begins anew."""
 
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reshare:
+    """The open stage begins anew with the share that the spec has come to ask for: fewer users, or other copies."""
+
+    stage: Stage
     message: str
 
 
@@ -115,7 +124,7 @@ class Complete:
     message: str
 
 
-Decision = Hold | Start | Prepare | Advance | Rejudge | RollBack | Cancel | Complete
+Decision = Hold | Start | Prepare | Advance | Rejudge | Reshare | RollBack | Cancel | Complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +218,8 @@ class Situation:
     def approved_ahead(self, stage: Stage) -> bool:
         """Return whether a person approved *stage* before it was opened, and the contract is still the same."""
         given = decided(self.status, Verb.APPROVE, self.trial) if self.trial else ()
-        return any(it.stage == stage.name and it.ahead == self.release.contract.digest for it in given)
+        contract = self.release.contract.digest
+        return any(it.stage == stage.name and it.ahead and it.approves_under(contract) for it in given)
 
     def needs_approval(self, stage: Stage) -> bool:
         """Return whether a person has to say that *stage* is left; nobody is asked about a first release."""
@@ -239,10 +249,22 @@ class Situation:
         return tuple(stage for stage in stages if stage.kind is StageKind.FULL) if self.initial else stages
 
     @property
+    def raised(self) -> bool:
+        """Whether the spec has come to ask for more users in the open stage than it was entered with."""
+        return self.stage is not None and self.trial is not None and self.stage.weight > self.trial.weight
+
+    @property
     def next_stage(self) -> Stage | None:
-        """The stage after the open one, or the first; None when the open one is the last."""
+        """
+        The stage after the open one, or the first; None when the open one is the last.
+
+        After a stage that is to have more users than it was entered with comes that stage once more: what was proved
+        with few is not proved with many.
+        """
         if self.stage is None:
             return self.plan[0]
+        if self.raised:
+            return self.stage
         following = self.plan[self.plan.index(self.stage) + 1 :]
         return following[0] if following else None
 
@@ -262,6 +284,24 @@ class Situation:
         if self.record is None or self.record.routed is not False or route is None:
             return False
         return route.in_sync and route.accepted is True
+
+    @property
+    def counts_copies(self) -> bool:
+        """
+        Whether what is counted for the open stage may be the copies of the shadow before it.
+
+        The candidate gets them until the route is written, be it for minutes. They say nothing of what users get: its
+        few pods may be slow with all the copies, and what is promised of canaries was not promised of a shadow.
+        """
+        if self.trial is None or self.record is None or self.record.routed is not False or self.record.written:
+            return False
+        return [it.kind == "shadow" for it in self.trial.stages[-2:]] == [True, False]
+
+    @property
+    def left_shadow(self) -> bool:
+        """Whether the route is first seen written after a shadow, and no Gateway has answered: users may be on it."""
+        route = self.seen.route
+        return self.counts_copies and route is not None and route.in_sync and route.accepted is None
 
     @property
     def paused(self) -> timedelta:
@@ -300,9 +340,13 @@ class Situation:
         """Time of the open stage of which Prometheus has samples of the candidate."""
         return self._counted(lambda it: it.covered)
 
+    @property
+    def counts(self) -> StageCounts | None:
+        """What was counted in the open stage; None when nothing was read."""
+        return self.seen.evidence[-1] if isinstance(self.seen.evidence, tuple) and self.seen.evidence else None
+
     def _counted(self, seconds: Callable[[StageCounts], float | None]) -> timedelta:
-        counts = self.seen.evidence[-1] if isinstance(self.seen.evidence, tuple) and self.seen.evidence else None
-        told = seconds(counts) if counts else None
+        told = seconds(self.counts) if self.counts else None
         return self.open_for if told is None else min(self.open_for, timedelta(seconds=told))
 
 
@@ -373,7 +417,7 @@ def _suspended(it: Situation) -> Decision | None:
 def _stable_is_wanted(it: Situation) -> Decision | None:
     if not it.wants_stable or it.trial:
         return None
-    return Hold(Reason.READY, f"version {it.release.desired.version} is the release")
+    return _leads_nowhere(it) or Hold(Reason.READY, f"version {it.release.desired.version} is the release")
 
 
 def _back_to_stable(it: Situation) -> Decision | None:
@@ -431,6 +475,22 @@ def _stage_left_the_plan(it: Situation) -> Decision | None:
     if it.record is None or it.stage:
         return None
     return Start(f"stage {it.record.name} is no longer in spec.stages: the rollout starts over")
+
+
+def _share_edited(it: Situation) -> Decision | None:
+    """Fewer users, or other copies that no user sees, need no proof; more users wait until the gate has passed."""
+    if it.stage is None or it.trial is None or rolls_back(it):
+        return None
+    old, new, copies = it.trial.weight, it.stage.weight, ""
+    if it.stage.kind is StageKind.SHADOW:
+        old, new, copies = it.trial.mirror_percent, it.stage.mirror_percent, "copies of "
+    if old == new or it.raised:
+        return None
+    return Reshare(
+        it.stage,
+        f"stage {it.stage.name}: spec.stages asks for {copies}{new} % of requests instead of {old} %: its evidence, "
+        "its bake and its deadline begin anew",
+    )
 
 
 def _contract_edited(it: Situation) -> Decision | None:
@@ -514,6 +574,17 @@ def _breach(it: Situation) -> Decision | None:
     return RollBack(Reason.CONTRACT_BREACHED, verdict.message)
 
 
+def without_copies(it: Situation) -> Situation:
+    """Return the situation without a verdict on what may be the copies of the stage before."""
+    return replace(it, finding=None) if it.counts_copies and isinstance(it.finding, GateVerdict) else it
+
+
+def _copies_counted(it: Situation) -> Decision | None:
+    if it.finding is not None or not it.counts_copies:
+        return None
+    return _route_refused(it) or _route_not_in_place(it)
+
+
 def _held(it: Situation, verdict: GateVerdict) -> Decision | None:
     """Hold for every broken clause that no approval has seen; what it has not seen, nobody approved."""
     message = verdict.message
@@ -548,6 +619,18 @@ def _nothing_judged(it: Situation) -> Decision | None:
     return held or _grow(it) or _next_stage(it) or _short_of_pods(it) or Complete(verdict.message)
 
 
+def _evidence_is_lost(it: Situation) -> Decision | None:
+    """Begin anew: nobody knows what was counted since the stage began, and waiting would not bring it back."""
+    counts = it.counts
+    if it.record is None or counts is None or not any(counts.forgotten):
+        return None
+    arms = [name for name, gone in zip(("baseline", "candidate"), counts.forgotten, strict=True) if gone]
+    return Rejudge(
+        f"Prometheus has no samples of the {' and the '.join(arms)} from when stage {it.record.name} began: it has "
+        "lost its data, or did not scrape the pods then. The stage's evidence, its bake and its deadline begin anew"
+    )
+
+
 def _no_metrics(it: Situation) -> Decision | None:
     if it.finding is not None and not isinstance(it.finding, MetricsUnavailable):
         return None
@@ -558,7 +641,16 @@ def _no_metrics(it: Situation) -> Decision | None:
     return Hold(Reason.METRICS_UNAVAILABLE, message)
 
 
+def _leads_nowhere(it: Situation) -> Decision | None:
+    problem = it.seen.gateway_problem
+    if problem is None or not it.seen.leads_nowhere:
+        return None
+    return Hold(Reason(problem.reason), f"{problem.message}. Until then the route stays as it was", stalled=True)
+
+
 def _route_refused(it: Situation) -> Decision | None:
+    if nowhere := _leads_nowhere(it):
+        return nowhere
     if it.seen.route is None or it.seen.route.accepted is not False:
         return None
     return Hold(Reason.ROUTE_REJECTED, it.seen.route.message, stalled=True)
@@ -638,13 +730,17 @@ def _at(it: Situation, left: timedelta) -> str:
 def _unapproved(it: Situation) -> Decision | None:
     if it.stage is None or it.approvals or not it.needs_approval(it.stage):
         return None
-    following = f"stage {it.next_stage.name}" if it.next_stage else "the end of the rollout"
+    following = _called(it.next_stage, again=it.raised) if it.next_stage else "the end of the rollout"
     done = f"the gate of stage {it.stage.name} passes" if it.passes else f"stage {it.stage.name} has baked"
     return Hold(
         Reason.AWAITING_APPROVAL,
         f"{done}; {following} awaits an Approve of "
         f"revision {it.trial.revision if it.trial else ''} in stage {it.stage.name}",
     )
+
+
+def _called(stage: Stage, *, again: bool) -> str:
+    return f"stage {stage.name}, once more with {stage.weight} % of requests," if again else f"stage {stage.name}"
 
 
 def _grow(it: Situation) -> Decision | None:
@@ -666,7 +762,7 @@ def _grown(it: Situation, stage: Stage) -> Decision | None:
 def _next_stage(it: Situation) -> Decision | None:
     if it.next_stage is None:
         return None
-    return Advance(it.next_stage, f"stage {it.next_stage.name}")
+    return Advance(it.next_stage, _called(it.next_stage, again=it.raised).removesuffix(","))
 
 
 def _short_of_pods(it: Situation) -> Decision | None:
@@ -696,12 +792,15 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("the candidate is not available yet", _pending),
     ("the candidate is not available any more", _unavailable),
     ("a person promoted it", _promoted),
+    ("the open stage asks for another share", _share_edited),
     ("the contract was edited", _contract_edited),
     ("the candidate is too small for its first stage", _opening(_grow)),
     ("the candidate is ready for its first stage", _opening(_next_stage)),
     ("the contract is breached", _breach),
+    ("the shadow's copies may be counted", _copies_counted),
     ("there is nothing to compare with", _nothing_to_compare),
     ("nothing is judged in the stage", _nothing_judged),
+    ("the stage's evidence is lost", _evidence_is_lost),
     ("there are no metrics", _no_metrics),
     ("the route is refused", _route_refused),
     ("the gate is inconclusive", _inconclusive),

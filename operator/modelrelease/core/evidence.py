@@ -252,10 +252,9 @@ def one_sample_grid(events: FloatArray, of: FloatArray, limit: float | FloatArra
     """
     Return log-likelihood ratios ``(g, n)`` of "rate = factor * limit" against "rate = limit", binomial.
 
-    Rates beyond 0.999 are cut to it. *limit* lies inside (0, 1).
+    Rates beyond 0.999 are cut to it. *limit* lies inside (0, 1); *factors* are ``(g, n)``, or ``(g, 1)`` for all n.
     """
-    column = factors[:, None]
-    rates = np.minimum(column * limit, 0.999)
+    rates = np.minimum(factors * limit, 0.999)
     misses = (of - events) * (np.log1p(-rates) - np.log1p(-np.asarray(limit)))
     return np.asarray(events * np.log(rates / limit) + misses)
 
@@ -278,13 +277,13 @@ def limit_evidence(
     beyond = rare == (sign > 0)
     rare_bound = np.where(rare, bound, 1 - bound)
     inside = np.clip(rare_bound, 1e-12, 0.5)
-    up = np.array(bet.multipliers)
+    up = np.array(bet.multipliers)[:, None]
+    factors = np.where(beyond, up, 1 / up)
     likelihoods = []
     rare_events = np.zeros(n)
     for counted, of in stages:
         events = np.where(rare, counted, of - counted)
-        rising, falling = (one_sample_grid(events, of, inside, factors) for factors in (up, 1 / up))
-        likelihoods.append(np.where(beyond, rising, falling))
+        likelihoods.append(one_sample_grid(events, of, inside, factors))
         rare_events += events
     inner = mixture(_sum(likelihoods))
     # At a bound of 0 (or 1) one event beyond it is proof, and nothing proves the other side.

@@ -185,8 +185,11 @@ def latest(etas: Iterable[timedelta | None]) -> timedelta | None:
 _SEVERITY: Final = (OnBreach.ROLLBACK, OnBreach.HOLD, OnBreach.WARN)
 
 
-def _worst_clause_first(verdict: ClauseVerdict) -> tuple[bool, int, float]:
-    return (verdict.outcome is not Outcome.BREACH, _SEVERITY.index(verdict.on_breach), -verdict.log_e)
+def _worst_clause_first(verdict: ClauseVerdict) -> tuple[bool, bool, bool, int, float]:
+    """Breaches, then what decides before what only warns, then doubt before what holds, then by the evidence."""
+    advises = verdict.on_breach is OnBreach.WARN
+    broken, holds = verdict.outcome is Outcome.BREACH, verdict.outcome is Outcome.PASS
+    return (not broken, advises, holds, _SEVERITY.index(verdict.on_breach), -verdict.log_e)
 
 
 def _blamed(worst: Sequence[ClauseVerdict], on_breach: OnBreach | None) -> Iterator[Blame]:

@@ -71,6 +71,8 @@ class Observation:
         services: Names of the revisions whose Service exists.
         route: The live route; None when there is none.
         gateway_problem: What is wrong with a Gateway that the spec names; None when all is well or unknown.
+        leads_nowhere: Whether the spec would move the live route to a Gateway that does not exist: it stays where it
+            is, with the weights of status.
         conflict: An object of ours-to-be that somebody else owns, as ``Kind name``; None when there is none.
         evidence: Counts by stage; None when the tick did not need any.
         history: Counts of the baseline before the candidate gets any requests; None when the tick did not need any.
@@ -88,3 +90,4 @@ class Observation:
     history: Evidence | None = None
     asked: tuple[Asked, ...] = ()
     dossiers: Mapping[str, str] = field(default_factory=dict)
+    leads_nowhere: bool = False

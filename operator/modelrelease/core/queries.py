@@ -31,6 +31,12 @@ BOUND: Final = "le"
 LEAST_SILENCE_SCRAPES: Final = 4
 """Scrapes for which no request may come in the shortest of bakes."""
 
+FALLS_SPAN: Final = "10m"
+"""Time before the end of a window in which counters are looked at for falls."""
+
+MOST_FALLS: Final = 2
+"""Falls of a counter in that time that are taken for restarts, however few scrapes there were."""
+
 _HALF: Final = "modelrelease_half"
 _HALVES: Final = ("first", "second")
 
@@ -45,6 +51,8 @@ class StageWindow:
         kind: ``shadow``, ``canary`` or ``full``.
         start, end: When it began, and when it ended or now; UTC.
         percent: Share of the requests, or of their copies, that the candidate is to get; None when it is not known.
+        served_before: Whether baseline and candidate had served requests before it began: what they count then is no
+            part of it.
     """
 
     name: str
@@ -52,6 +60,7 @@ class StageWindow:
     start: datetime
     end: datetime
     percent: int | None = None
+    served_before: tuple[bool, bool] = (False, False)
 
 
 def begins_after(scrape_interval: timedelta) -> timedelta:
@@ -59,9 +68,12 @@ def begins_after(scrape_interval: timedelta) -> timedelta:
     return scrape_interval + timedelta(seconds=1)
 
 
-def evidence_window(stage: StageRecord, now: datetime, scrape_interval: timedelta) -> StageWindow:
+def evidence_window(
+    stage: StageRecord, now: datetime, scrape_interval: timedelta, *, first: bool = False
+) -> StageWindow:
     """
-    Return the window of a stage's evidence, up to *now* while it is open.
+    Return the window of a stage's evidence, up to *now* while it is open; before its *first* one, no request reaches a
+    candidate.
 
     It begins a scrape after the stage did, whose start is a whole second. A rise counts from the last sample before its
     window: by then each pod has one that was taken after the route had come into place, so no request counts that was
@@ -69,7 +81,7 @@ def evidence_window(stage: StageRecord, now: datetime, scrape_interval: timedelt
     """
     end = stage.end_time or now
     start = stage.start_time + begins_after(scrape_interval)
-    return StageWindow(stage.name, stage.kind, min(start, end), end, stage.percent)
+    return StageWindow(stage.name, stage.kind, min(start, end), end, stage.percent, served_before=(True, not first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,9 @@ class StageQueries:
         coverage: Asks in how many steps of the window the candidate was scraped; None likewise.
         service: Asks in how many of them requests had reached it a short while ago; None likewise.
         step: Length of such a step in seconds.
+        known: Asks which columns had samples when the window began; None likewise, or when none had to have any.
+        served_before: Which of them had to.
+        falls: Asks which targets have counters that fall at every few scrapes, as none does that counts; None likewise.
     """
 
     stage: str
@@ -183,18 +198,21 @@ class StageQueries:
     seconds: float
     until: float
     label: str
-    columns: tuple[str | None, str]
+    columns: tuple[str | None, str | None]
     metrics: tuple[MetricQueries, ...]
     newest: Query | None
     coverage: Query | None = None
     service: Query | None = None
     step: float = 0.0
+    known: Query | None = None
+    served_before: tuple[bool, bool] = (False, False)
+    falls: Query | None = None
 
     @property
     def queries(self) -> frozenset[Query]:
-        """The questions about counts, coverage and service, each once."""
+        """The questions about counts, coverage, service, what was known before, and falls, each once."""
         counts = frozenset(query for it in self.metrics for query in it.queries)
-        return counts | {it for it in (self.coverage, self.service) if it}
+        return counts | {it for it in (self.coverage, self.service, self.known, self.falls) if it}
 
 
 def stage_queries(
@@ -236,6 +254,9 @@ def stage_queries(
             else None
         ),
         step=frame.step / 1000 if frame else 0.0,
+        known=asking.known(metrics) if asking and any(window.served_before) else None,
+        served_before=window.served_before,
+        falls=asking.falls(metrics) if asking and interval else None,
     )
 
 
@@ -361,6 +382,29 @@ class _Asking:
         series = (f"{it}{self.frame.offset()}" for it in witnesses(self.contract, metrics, self.matchers))
         moments = " or ".join(f"timestamp({it})" for it in series)
         return Query(f"max by ({REVISION}, instance) ({moments})", self.frame.at)
+
+    def known(self, metrics: Iterable[str]) -> Query:
+        """
+        Return the question which revisions had a sample of any of *metrics*, or were scraped, when the window began.
+
+        A pod that has not counted anything yet is known by ``up``, where the labels of its revision are its target's.
+        """
+        asked = [Selector("up", self.matchers), *witnesses(self.contract, metrics, self.matchers)]
+        then = " or ".join(self.frame.last(it, back=self.frame.width) for it in asked)
+        return Query(f"group by ({REVISION}) ({then})", self.frame.at)
+
+    def falls(self, metrics: Iterable[str]) -> Query:
+        """
+        Return the question which targets have a counter of any of *metrics* that fell at more than every fourth scrape.
+
+        A counter falls when its process restarts, and each fall is counted as one. When several processes answer one
+        target in turn, most scrapes are a fall, and a hundred requests would be counted as thousands.
+        """
+        fallen = []
+        for it in witnesses(self.contract, metrics, self.matchers):
+            series = f"{it}[{FALLS_SPAN}]{self.frame.offset()}"
+            fallen.append(f"(resets({series}) > {MOST_FALLS} and 4 * resets({series}) > count_over_time({series}))")
+        return Query(f"count by ({REVISION}, instance) ({' or '.join(fallen)})", self.frame.at)
 
     def coverage(self, metrics: Iterable[str], candidate: Sequence[Matcher], interval: timedelta) -> Query:
         """

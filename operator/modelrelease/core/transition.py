@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, assert_never
 
+from modelrelease.api.decision import Verb
 from modelrelease.api.parse import InvalidSpec, Release
 from modelrelease.api.reasons import Reason
 from modelrelease.api.release import Stage, StageKind
@@ -41,12 +42,14 @@ from modelrelease.core.decide import (
     Hold,
     Prepare,
     Rejudge,
+    Reshare,
     RollBack,
     Situation,
     Start,
     on_trial,
     replicas_for,
     suggests,
+    under_another_contract,
 )
 from modelrelease.core.judge import gate_status
 from modelrelease.core.observation import Workload
@@ -110,7 +113,7 @@ def transition_invalid(
 
 def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
     """Return the status with this tick's gate, and with the moments since when something is missing."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"decisions": _under_this_contract(it)}
     match it.finding:
         case MetricsUnavailable():
             # Who has stopped everything may stop Prometheus, too.
@@ -129,6 +132,9 @@ def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
         changes["forecast"] = stage_forecasts(it.release, it.seen.history[-1])
     if it.trial:
         stages = _paused(it.trial.stages, it.now) if it.release.spec.suspend else _resumed(it)
+        if it.record:
+            asked = it.stage.weight if it.stage and it.raised else None
+            stages = [*stages[:-1], stages[-1].model_copy(update={"raise_to": asked})]
         if dossier:
             stages = [*stages[:-1], stages[-1].model_copy(update={"evidence": dossier})]
         # Nobody is blamed for what was not there while a person had stopped everything.
@@ -142,6 +148,12 @@ def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
             }
         )
     return it.status.model_copy(update=changes)
+
+
+def _under_this_contract(it: Situation) -> list[DecisionRecord]:
+    """Return the decisions with the approvals void that were given ahead under another contract: for ever."""
+    contract = it.release.contract.digest
+    return _void(it, [record for record in it.status.decisions if record.ahead not in {None, contract}])
 
 
 def _paused(stages: Sequence[StageRecord], now: datetime) -> list[StageRecord]:
@@ -203,10 +215,10 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
         case Hold():
             return _hold(it, decision)
         case Start():
-            return _start(it)
+            return _start(it, decision)
         case Prepare(replicas=replicas):
             return _with_candidate(it.status, replicas=replicas, unavailable_since=it.now)
-        case Advance(stage=stage):
+        case Advance(stage=stage) | Reshare(stage=stage):
             return _advance(it, stage)
         case Rejudge():
             return _rejudge(it)
@@ -222,7 +234,9 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
 
 def _hold(it: Situation, decision: Hold) -> ReleaseStatus:
     if it.begins:
-        return _beginning(it)
+        return _seen(it, routed=True, start_time=it.now)
+    if it.left_shadow:
+        return _seen(it, written=True, start_time=it.now)
     if decision.reason is not Reason.READY or it.status.stage == COMPLETED:
         return it.status
     # The spec went back to the stable revision after a rollback: nothing is on trial, nothing is broken.
@@ -231,15 +245,14 @@ def _hold(it: Situation, decision: Hold) -> ReleaseStatus:
     )
 
 
-def _beginning(it: Situation) -> ReleaseStatus:
-    """Return the status in which evidence and bake of the open stage begin now: its route has come into place."""
+def _seen(it: Situation, **changes: object) -> ReleaseStatus:
+    """Return the status with what was seen of the route of the open stage; it counts from its ``start_time`` on."""
     assert it.trial is not None, "only a candidate has stages"
     *ended, open_ = it.trial.stages
-    begun = open_.model_copy(update={"routed": True, "start_time": it.now})
-    return _with_candidate(it.status, stages=[*ended, begun])
+    return _with_candidate(it.status, stages=[*ended, open_.model_copy(update=changes)])
 
 
-def _start(it: Situation) -> ReleaseStatus:
+def _start(it: Situation, decision: Start) -> ReleaseStatus:
     first = it.plan[0]
     desired = it.release.desired
     candidate = CandidateStatus(
@@ -253,7 +266,9 @@ def _start(it: Situation) -> ReleaseStatus:
     )
     ended: dict[str, Any] = {}
     if it.trial:
-        ended = _recorded(it, "Superseded", Reason.SUPERSEDED, f"replaced by revision {desired.name}")
+        again = it.trial.revision == desired.name
+        why = decision.message if again else f"replaced by revision {desired.name}"
+        ended = _recorded(it, "Superseded", Reason.SUPERSEDED, why)
     decisions = ended.get("decisions", it.status.decisions)
     return it.status.model_copy(
         update={
@@ -294,11 +309,15 @@ def _advance(it: Situation, stage: Stage) -> ReleaseStatus:
         it.status,
         weight=stage.weight,
         mirror_percent=stage.mirror_percent,
-        stages=[*_closed(it.trial.stages, it.now), record],
+        stages=[*_closed(it.trial.stages, it.now), record][-STAGES_KEPT:],
     )
     # The verdict that opened the stage says nothing of it.
     serving = None if stage.weight else it.status.serving
-    moved = {"stage": stage.name, "stage_start_time": it.now, "stable": stable, "serving": serving, "gate": None}
+    moved: dict[str, Any] = {"stage": stage.name, "stage_start_time": it.now, "stable": stable, "serving": serving}
+    moved["gate"] = None
+    if it.record and it.record.name == stage.name:
+        # Nobody has approved that it is left with another share of the requests.
+        moved["decisions"] = _void(it, [record for record in it.status.decisions if record.stage == stage.name])
     return status.model_copy(update=moved)
 
 
@@ -307,23 +326,30 @@ def _rejudge(it: Situation) -> ReleaseStatus:
     assert it.record is not None, "only an open stage is"
     begun = {"contract": it.release.contract.digest, "start_time": it.now, "deadline_since": None}
     again = it.record.model_copy(update=begun)
+    moved = {"stage_start_time": it.now, "gate": None}
+    if not under_another_contract(it.record, it.release):
+        # Of what is lost no record is kept either; a person's word about the stage is not lost with it.
+        return _with_candidate(it.status, stages=[*it.trial.stages[:-1], again]).model_copy(update=moved)
     stages = [*_closed(it.trial.stages, it.now), again][-STAGES_KEPT:]
-    return _with_candidate(it.status, stages=stages).model_copy(
-        update={"stage_start_time": it.now, "gate": None, "forecast": [], "decisions": _voided(it)}
-    )
+    # What was approved, another contract judged.
+    decisions = _void(it, [given for given in it.approvals if given.ahead is None])
+    status = _with_candidate(it.status, stages=stages)
+    return status.model_copy(update={**moved, "forecast": [], "decisions": decisions})
 
 
-def _voided(it: Situation) -> list[DecisionRecord]:
-    """Return the decisions with the approvals of the open stage void: what was approved, another contract judged."""
-    void = [record for record in it.approvals if record.ahead is None]
+def _void(it: Situation, approvals: Sequence[DecisionRecord]) -> list[DecisionRecord]:
+    """Return the decisions with these *approvals*, as far as they are any and count yet, void."""
     since = {"void_since": it.now}
+    void = [record for record in approvals if record.decision is Verb.APPROVE and record.void_since is None]
     return [record.model_copy(update=since) if record in void else record for record in it.status.decisions]
 
 
 def _roll_back(it: Situation, decision: RollBack) -> ReleaseStatus:
     breach = decision.reason is Reason.CONTRACT_BREACHED
     blamed = it.finding.blame[0] if breach and isinstance(it.finding, GateVerdict) and it.finding.blame else None
-    return rolled_back(it.status, decision, it.now, history_limit=it.release.spec.history_limit, blamed=blamed)
+    # An operator that is new may find route and breach in one look.
+    status = _seen(it, routed=True) if it.begins else it.status
+    return rolled_back(status, decision, it.now, history_limit=it.release.spec.history_limit, blamed=blamed)
 
 
 def rolled_back(
