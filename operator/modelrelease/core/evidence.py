@@ -357,7 +357,7 @@ PRICE: Final = 1.6
 """
 What a bet by the normal mixture costs, as a factor of its e-value: with it, the bet is fair.
 
-The mixture is exact for normal estimates only. Of binomial counts it was seen to give away up to 1.30 at one look and
+The mixture is exact for normal estimates only. Of binomial counts it was seen to give away up to 1.35 at one look and
 1.56 to one who stops at the best moment: found by enumeration of all outcomes (tests/core/test_fair_bets.py).
 """
 
