@@ -43,8 +43,8 @@ class Process:
                 "MODELRELEASE_DRAIN": "1s",
                 # The next one need not wait long for one that was killed.
                 "MODELRELEASE_LEASE_NAMESPACE": namespace,
-                "MODELRELEASE_LEASE_DURATION": "2s",
-                "MODELRELEASE_LEASE_RENEW_DEADLINE": "1s",
+                "MODELRELEASE_LEASE_DURATION": "6s",
+                "MODELRELEASE_LEASE_RENEW_DEADLINE": "4s",
                 "MODELRELEASE_LEASE_RETRY": "300ms",
                 **environment,
             },
