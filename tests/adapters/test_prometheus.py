@@ -110,10 +110,10 @@ class Server:
                     server.most_at_once = max(server.most_at_once, server._at_once)
                 query = parameters.get("query", "")
                 about_noise = url.path.endswith("/query_range") or query.startswith("group by (instance)")
-                falls = query.startswith("count by (revision, instance) ((resets(")
+                swings = query.startswith("count by (revision, instance) ((count_over_time(")
                 nothing = says(vector())
                 try:
-                    (nothing if falls else server.noise if about_noise else server.reply)(self, query)
+                    (nothing if swings else server.noise if about_noise else server.reply)(self, query)
                 except (BrokenPipeError, ConnectionResetError):
                     pass
                 finally:

@@ -1,9 +1,9 @@
 """Where the operator's own ports are open: pods have an IPv4 address, an IPv6 address or both."""
 
+import itertools
 import socket
 
 import aiohttp
-import pytest
 from prometheus_client import CollectorRegistry
 
 from e2e.cluster.ports import free_port
@@ -14,10 +14,9 @@ from modelrelease.engine import Health
 from modelrelease.probes import application
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-async def test_metrics_and_probes_are_served_by_whatever_address(host):
-    if host == "[::1]" and not socket.has_dualstack_ipv6():
-        pytest.skip("this machine has no IPv6")
+async def test_metrics_and_probes_are_served_by_whatever_address():
+    """Of every family that the machine has; where it has no IPv6, IPv4 alone must do."""
+    hosts = ["127.0.0.1", "[::1]"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
     ports = {"metrics": free_port("127.0.0.1"), "healthz": free_port("127.0.0.1")}
     settings = Settings(prometheus_url="http://x", probe_port=ports["healthz"], metrics_port=ports["metrics"])
     probes = application(lambda: Health(0, 0, 0, 0, 0, 0), lambda: None, lambda: None)
@@ -26,6 +25,6 @@ async def test_metrics_and_probes_are_served_by_whatever_address(host):
         _serving(settings, Telemetry(CollectorRegistry()), probes),
         aiohttp.ClientSession(trust_env=False) as session,
     ):
-        for path, port in ports.items():
+        for host, (path, port) in itertools.product(hosts, ports.items()):
             async with session.get(f"http://{host}:{port}/{path}") as answer:
-                assert answer.status == 200, path
+                assert answer.status == 200, (host, path)

@@ -1,6 +1,6 @@
 """
 Several processes that answer one scrape target in turn, each with its own counts: workers that are not merged, or pods
-that are scraped through their Service. Each scrape is then a fall, which would be counted as a restart.
+that are scraped through their Service. Each other scrape is then a fall, which would be counted as a restart.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ def test_workers_that_are_not_merged_are_no_evidence():
         evidence = read(prometheus, pod, began)
     pod.close()
     assert isinstance(evidence, MetricsUnavailable), evidence[0].counts["block-rate", ""].of
-    assert "of revision new fall at every few scrapes" in evidence.message
+    assert "of revision new swing from scrape to scrape" in evidence.message
     assert "PROMETHEUS_MULTIPROC_DIR" in evidence.message
 
 
@@ -98,3 +98,36 @@ def test_a_pod_that_crashes_is_evidence():
     pod.close()
     assert not isinstance(evidence, MetricsUnavailable), evidence
     assert evidence[0].counts["block-rate", ""].of[0, 1] > 0
+
+
+@pytest.mark.parametrize("seconds_down", [2 * SCRAPE, 0.0], ids=["seen down", "back at once"])
+def test_a_pod_that_crashes_again_and_again_is_evidence(seconds_down):
+    """
+    A new version that crashes after a few scrapes is no misconfigured target: were its counts no evidence, its users
+    would stay with it.
+    """
+    pod = Pod("new")
+    binary = binaries.ensure("prometheus")
+    with PrometheusServer(binary, [pod.target], scrape_interval=SCRAPE) as prometheus:
+        began = datetime.now(UTC)
+        for _ in range(5):
+            for _ in range(3):
+                pod.count("FR", block=5, allow=10, latencies={0.2: 15})
+                await_scrape(pod)
+            pod.restart()
+            pod.count("FR", block=0, allow=0, latencies={0.2: 0})
+            pod.down = seconds_down > 0
+            time.sleep(seconds_down)
+            pod.down = False
+        await_scrape(pod)
+        time.sleep(SCRAPE / 2)
+        evidence = read(prometheus, pod, began)
+    pod.close()
+    assert not isinstance(evidence, MetricsUnavailable), evidence
+    assert evidence[0].counts["block-rate", ""].of[0, 1] > 0
+
+
+def await_scrape(pod: Pod) -> None:
+    before = pod.scrapes
+    while pod.scrapes == before:
+        time.sleep(0.02)

@@ -535,6 +535,15 @@ def _lose_the_route(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab.kube, "_children", lambda *asked: replace(children(*asked), route=None))
 
 
+async def _leave_the_shadow_without_its_route(lab: Lab) -> None:
+    """Go on until the canary is recorded; its route cannot be written, then or later."""
+    await lab.run(until="shadow")
+    while lab.kube.status["stage"] == "shadow":
+        lab.kube.down = {"route"}
+        with suppress(Unreachable):
+            await lab.tick()
+
+
 @pytest.mark.parametrize("meanwhile", [None, _forget_conditions, _lose_the_route])
 async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_the_stage(meanwhile, monkeypatch):
     """
@@ -544,11 +553,7 @@ async def test_what_was_counted_before_the_route_was_in_place_is_no_evidence_of_
     """
     lab = await a_lab()
     release(lab, "2")
-    await lab.run(until="shadow")
-    while lab.kube.status["stage"] == "shadow":
-        lab.kube.down = {"route"}
-        with suppress(Unreachable):
-            await lab.tick()
+    await _leave_the_shadow_without_its_route(lab)
     assert lab.kube.weights == {ONE: 100}
     if meanwhile:
         spec = copy.deepcopy(lab.kube.body["spec"])
@@ -585,11 +590,7 @@ async def test_copies_are_no_breach_of_the_canary(answers):
     lab = await a_lab(contract=contract)
     lab.metrics.seen_as = _bad_when(lambda stage: stage.stage == "canary-10" and stage.seconds > 1000)
     release(lab, "2")
-    await lab.run(until="shadow")
-    while lab.kube.status["stage"] == "shadow":
-        lab.kube.down = {"route"}
-        with suppress(Unreachable):
-            await lab.tick()
+    await _leave_the_shadow_without_its_route(lab)
     for _ in range(3):
         lab.now += timedelta(minutes=20)
         with suppress(Unreachable):

@@ -607,7 +607,7 @@ class _Slow:
 @dataclass(slots=True)
 class _Breaker:
     """
-    Leaves a struggling server alone: after three failures in a row for a second, then twice as long, up to 15.
+    Leaves a struggling server alone: after three failures in a row for a second, then twice as long, up to 5.
 
     Half of each pause is random, so that many operators do not come back at once. Used by all threads of the pool.
     """

@@ -8,8 +8,8 @@ can be are cut; both are counted as bad samples.
 A column of which nothing is known from when its window began, although it served then, has no counts at all: Prometheus
 has lost its data, or did not scrape, and what a counter first seen now has counted since, nobody can tell.
 
-Counters that fall at every few scrapes count nothing: several processes answer one target in turn. What a restart is
-counted as would then be counted at each of those falls.
+Counters that swing up and down count nothing: several processes answer one target in turn. What a restart is counted
+as would then be counted at each of the falls.
 
 A classic histogram comes as cumulative counts by bound. They may fall by a rounding error, which is repaired silently;
 if they fall by more, they are repaired and counted as bad. Without the bound +Inf nobody knows how many observations
@@ -142,8 +142,8 @@ class _Unclear(Exception):  # noqa: N818 - reads as what it is
 
 
 def _stage_counts(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int]:
-    if asked.falls and (fallen := answers[asked.falls]):
-        raise _Unclear(_in_turn(fallen))
+    if asked.swings and (swinging := answers[asked.swings]):
+        raise _Unclear(_in_turn(swinging))
     stage, bad = _counted(asked, answers)
     if not any(forgotten := _forgotten(asked, stage, answers)):
         return stage, bad
@@ -192,11 +192,11 @@ def _counted(asked: StageQueries, answers: Answers) -> tuple[StageCounts, int]:
     return stage, bad
 
 
-def _in_turn(fallen: Vector) -> str:
-    targets = sorted(f"{it.labels.get('instance', '?')} of revision {it.labels.get(REVISION, '?')}" for it in fallen)
+def _in_turn(swinging: Vector) -> str:
+    targets = sorted(f"{it.labels.get('instance', '?')} of revision {it.labels.get(REVISION, '?')}" for it in swinging)
     more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
     return (
-        f"the counters of {targets[0]}{more} fall at every few scrapes: several processes, or several pods behind a "
+        f"the counters of {targets[0]}{more} swing from scrape to scrape: several processes, or several pods behind a "
         "Service, answer one scrape target in turn, and nobody can tell what they counted. Merge the processes "
         "(PROMETHEUS_MULTIPROC_DIR of prometheus_client), and scrape each pod by itself"
     )

@@ -13,7 +13,7 @@ revision's pods: the same questions, with the half in place of the revision.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -31,11 +31,14 @@ BOUND: Final = "le"
 LEAST_SILENCE_SCRAPES: Final = 4
 """Scrapes for which no request may come in the shortest of bakes."""
 
-FALLS_SPAN: Final = "10m"
-"""Time before the end of a window in which counters are looked at for falls."""
+SWINGS_SPAN: Final = "10m"
+"""Time before the end of a window in which counters are looked at for swings."""
 
-MOST_FALLS: Final = 2
-"""Falls of a counter in that time that are taken for restarts, however few scrapes there were."""
+MOST_SWINGS: Final = 2
+"""Swings of a counter in that time that are let pass, however few scrapes there were."""
+
+SCRAPES_A_SWING: Final = 16
+"""A counter that swings more often than once in so many scrapes counts nothing."""
 
 _HALF: Final = "modelrelease_half"
 _HALVES: Final = ("first", "second")
@@ -189,7 +192,7 @@ class StageQueries:
         step: Length of such a step in seconds.
         known: Asks which columns had samples when the window began; None likewise, or when none had to have any.
         served_before: Which of them had to.
-        falls: Asks which targets have counters that fall at every few scrapes, as none does that counts; None likewise.
+        swings: Asks which targets have counters that swing up and down, as none does that counts; None likewise.
     """
 
     stage: str
@@ -206,13 +209,13 @@ class StageQueries:
     step: float = 0.0
     known: Query | None = None
     served_before: tuple[bool, bool] = (False, False)
-    falls: Query | None = None
+    swings: Query | None = None
 
     @property
     def queries(self) -> frozenset[Query]:
-        """The questions about counts, coverage, service, what was known before, and falls, each once."""
+        """The questions about counts, coverage, service, what was known before, and swings, each once."""
         counts = frozenset(query for it in self.metrics for query in it.queries)
-        return counts | {it for it in (self.coverage, self.service, self.known, self.falls) if it}
+        return counts | {it for it in (self.coverage, self.service, self.known, self.swings) if it}
 
 
 def stage_queries(
@@ -256,7 +259,7 @@ def stage_queries(
         step=frame.step / 1000 if frame else 0.0,
         known=asking.known(metrics) if asking and any(window.served_before) else None,
         served_before=window.served_before,
-        falls=asking.falls(metrics) if asking and interval else None,
+        swings=asking.swings(metrics, interval) if asking and interval else None,
     )
 
 
@@ -393,18 +396,36 @@ class _Asking:
         then = " or ".join(self.frame.last(it, back=self.frame.width) for it in asked)
         return Query(f"group by ({REVISION}) ({then})", self.frame.at)
 
-    def falls(self, metrics: Iterable[str]) -> Query:
+    def swings(self, metrics: Iterable[str], interval: timedelta) -> Query:
         """
-        Return the question which targets have a counter of any of *metrics* that fell at more than every fourth scrape.
+        Return the question which targets have a counter of any of *metrics* that swings, scraped every *interval*.
 
-        A counter falls when its process restarts, and each fall is counted as one. When several processes answer one
-        target in turn, most scrapes are a fall, and a hundred requests would be counted as thousands.
+        When several processes answer one target in turn, each with its own counts, most falls are counted as restarts,
+        and a hundred requests as thousands. What tells them from a process that crashes again and again: one scrape
+        later the counter is back where it was before the fall, or it was there for one scrape alone.
         """
-        fallen = []
+        step = round(1000 * interval.total_seconds())
+        found = []
+        for series, then in self._series(metrics, step):
+            now, before, earlier = then
+            swing = f"{now} >= {earlier} and ({before} < {earlier} or {before} > {now})"
+            span = f"[{SWINGS_SPAN}:{duration(step)}]{self.frame.offset()}"
+            swung, scrapes = f"count_over_time(({swing}){span})", f"count_over_time({series})"
+            found.append(f"({swung} > {MOST_SWINGS} and {SCRAPES_A_SWING} * {swung} > {scrapes})")
+        return Query(f"count by ({REVISION}, instance) ({' or '.join(found)})", self.frame.at)
+
+    def _series(self, metrics: Iterable[str], step: int) -> Iterator[tuple[str, list[str]]]:
+        """Yield each counter with its samples in the span, and its value now, a *step* (ms) before, and two before."""
+        offsets = ["", *(f" offset {duration(back * step)}" for back in (1, 2))]
+        histograms = {
+            parse_selector(it.histogram).narrowed(*self.matchers)
+            for it in (self.contract.metric(name).measured for name in metrics)
+            if isinstance(it, Quantile | Distribution)
+        }
         for it in witnesses(self.contract, metrics, self.matchers):
-            series = f"{it}[{FALLS_SPAN}]{self.frame.offset()}"
-            fallen.append(f"(resets({series}) > {MOST_FALLS} and 4 * resets({series}) > count_over_time({series}))")
-        return Query(f"count by ({REVISION}, instance) ({' or '.join(fallen)})", self.frame.at)
+            # Of a native histogram nothing but its count can be compared.
+            value = "histogram_count({})" if it in histograms else "{}"
+            yield f"{it}[{SWINGS_SPAN}]{self.frame.offset()}", [value.format(f"{it}{offset}") for offset in offsets]
 
     def coverage(self, metrics: Iterable[str], candidate: Sequence[Matcher], interval: timedelta) -> Query:
         """
