@@ -77,12 +77,19 @@ def _with_approval(stage: str, approval: str) -> list[dict[str, object]]:
     return [{**it, "approval": approval} if it["name"] == stage else it for it in a_body()["spec"]["stages"]]
 
 
-def _after_shadow(**changes: object) -> ReleaseStatus:
-    """Return the status of a canary that follows a shadow, and whose route nobody has found in place."""
+def _after_shadow(*, again: bool = False, **changes: object) -> ReleaseStatus:
+    """
+    Return the status of a canary that follows a shadow, and whose route nobody has found in place.
+
+    *again*: an edit has had it begin anew meanwhile.
+    """
     status = a_status()
     (canary,) = status.candidate.stages
-    shadow = canary.model_copy(update={"name": "shadow", "kind": "shadow", "end_time": canary.start_time})
-    stages = [shadow, canary.model_copy(update={"routed": False, **changes})]
+    shadow = canary.model_copy(
+        update={"name": "shadow", "kind": "shadow", "routed": True, "end_time": canary.start_time}
+    )
+    unrouted = canary.model_copy(update={"routed": False})
+    stages = [shadow, *([unrouted] if again else []), unrouted.model_copy(update=changes)]
     return status.model_copy(update={"candidate": status.candidate.model_copy(update={"stages": stages})})
 
 
@@ -631,6 +638,14 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         "the shadow's copies may be counted",
         "a breach while the route is not written is one of copies",
         without_copies(a_situation(_after_shadow(), a_verdict(BREACH), observation=seen(route=a_route(in_sync=False)))),
+        (Hold, Reason.NOT_ACCEPTED, False),
+    ),
+    (
+        "the shadow's copies may be counted",
+        "also when an edit has had the canary begin anew meanwhile",
+        without_copies(
+            a_situation(_after_shadow(again=True), a_verdict(BREACH), observation=seen(route=a_route(in_sync=False)))
+        ),
         (Hold, Reason.NOT_ACCEPTED, False),
     ),
     (

@@ -602,6 +602,7 @@ async def test_copies_are_no_breach_of_the_canary(answers):
     await lab.run(ticks=3)
     assert lab.kube.status["stage"] == "canary-10"
     assert sorted(lab.kube.weights.values()) == [10, 90]
+    assert "EvidenceLost" not in reasons(lab), "nothing is lost that never counted"
     if answers:
         await lab.run(until="canary-50")
     else:

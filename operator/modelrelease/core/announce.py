@@ -200,7 +200,8 @@ def _reshared(old: StageRecord, new: StageRecord) -> bool:
 
 def _lost(old: StageRecord, new: StageRecord) -> bool:
     """Return whether the open stage begins anew although nobody has edited anything, and its route is what it was."""
-    return (old.name, old.routed) == (new.name, new.routed) and old.start_time != new.start_time
+    same = (old.name, old.routed, old.written) == (new.name, new.routed, new.written)
+    return same and old.start_time != new.start_time
 
 
 def _goes_on(after: ReleaseStatus) -> str:

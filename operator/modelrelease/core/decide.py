@@ -127,6 +127,11 @@ class Complete:
 Decision = Hold | Start | Prepare | Advance | Rejudge | Reshare | RollBack | Cancel | Complete
 
 
+def _was_written(record: StageRecord) -> bool:
+    """Return whether the route was ever seen as the stage asks; of a record older than ``routed``, it is believed."""
+    return record.routed is not False or record.written is True
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """
@@ -293,9 +298,11 @@ class Situation:
         The candidate gets them until the route is written, be it for minutes. They say nothing of what users get: its
         few pods may be slow with all the copies, and what is promised of canaries was not promised of a shadow.
         """
-        if self.trial is None or self.record is None or self.record.routed is not False or self.record.written:
+        if self.trial is None or self.record is None or self.record.kind == "shadow" or _was_written(self.record):
             return False
-        return [it.kind == "shadow" for it in self.trial.stages[-2:]] == [True, False]
+        # An edit may have had the stage begin anew before its route was written: what counts is who was written last.
+        last = next((it for it in reversed(self.trial.stages) if _was_written(it)), None)
+        return last is not None and last.kind == "shadow"
 
     @property
     def left_shadow(self) -> bool:
