@@ -66,6 +66,9 @@ def test_look_at_a_release(run, place):
     assert told.startswith("radar: version 2 is in stage canary-10")
     assert "\x1b" not in told, "no colour where there is no terminal"
     assert "modelrelease rollback radar --reason" in told
+    posted = json.loads(run("explain", "-o", "json").stdout)
+    assert told.startswith(posted["headline"][:60])
+    assert yaml.safe_load(run("explain", "-o", "yaml").stdout).keys() == posted.keys()
     assert run("history").stdout.splitlines()[0].split()[0] == "VERSION"
 
 
@@ -85,6 +88,7 @@ def test_what_was_foretold_of_a_release(run, place):
     assert told.exit_code == 11, told.output
     assert "clause steady needs about 9 h in country=FR" in told.stdout
     assert json.loads(run("forecast", "radar", "-o", "json").stdout)[0]["stage"] == "canary-10"
+    assert yaml.safe_load(run("forecast", "radar", "-o", "yaml").stdout)[0]["stage"] == "canary-10"
 
 
 def test_a_watch_ends_when_nothing_moves(run, place):

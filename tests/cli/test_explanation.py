@@ -1,12 +1,13 @@
 """``explain``: in every state, what happened, why, what comes next, what would unblock it, and how to stop it."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
 
 from modelrelease.cli.explanation import Command, Invocation, explain
-from modelrelease.cli.explanation_view import as_text
+from modelrelease.cli.explanation_view import as_json, as_text
 from modelrelease.cli.sight import Sight
 from tests.builders import NOW, a_body_that_refers, a_contract
 from tests.cli.states import STATES, a_state
@@ -206,6 +207,29 @@ COMMANDS = {
     "completed": {"history"},
     "first release": {"promote", "suspend", "watch"},
 }
+
+
+def test_programs_are_told_the_same_in_fields():
+    """Numbers of a slice by name, commands apart from sentences."""
+    found = as_json(explain(Sight.of(a_state("breach, rolled back from shadow"), NOW), BY))
+    items = {it["label"]: it["items"] for it in found["sections"]}
+    assert found["headline"] == HEADLINES["breach, rolled back from shadow"]
+    broken = items["Why"][0]
+    assert broken["verdict"] == "Breach"
+    worst = broken["slices"][0]
+    assert (worst["slice"], worst["limit"], worst["verdict"]) == ("country=FR", "limit 5 %", "broken")
+    commands = [it["command"] for it in items["You can"]]
+    assert 'kubectl modelrelease retry radar --reason "..." -n fraud' in commands
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_every_state_can_be_told_to_programs(name):
+    """All that people read is in there: every label, every item."""
+    explanation = explain(Sight.of(a_state(name), NOW), BY)
+    told = json.loads(json.dumps(as_json(explanation)))
+    assert [(it["label"], len(it["items"])) for it in told["sections"]] == [
+        (it.label, len(it.items)) for it in explanation.sections
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

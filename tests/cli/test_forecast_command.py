@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from modelrelease.cli.main import app
@@ -38,6 +39,7 @@ def test_every_stage_of_the_default_plan_has_an_outlook(run):
     assert (first["stage"], first["clause"], first["slice"]) == ("shadow", "steady", "")
     assert first["candidatePerSecond"] == pytest.approx(100)
     assert result.exit_code == (0 if all(o["inTime"] for o in found) else 11)
+    assert yaml.safe_load(run(HISTORY, "-o", "yaml").stdout) == found
 
 
 def test_a_release_is_forecast_by_its_own_plan(run):
@@ -67,6 +69,15 @@ def test_the_table_says_what_is_too_slow(run):
     assert "stage canary-5, clause steady, deadline 2 h" in out
     slow = next(line for line in out.split("stage canary-5")[1].splitlines() if line.startswith("country=FR"))
     assert "not before the deadline" in slow
+
+
+def test_a_long_slice_cuts_no_number_off(run):
+    long = "country=the Federated States of Micronesia in the Western Pacific,channel=partners and their partners"
+    where = CONTRACT.replace("per: [country]", "per: [where]")
+    counts = HISTORY.replace("country=FR", f'"{long}"').replace("country=DE", '"country=DE,channel=web"')
+    shown = run(counts, contract=where).stdout
+    assert f"{long}  " in shown
+    assert "…" not in shown
 
 
 def test_one_stage_can_be_asked_for(run):

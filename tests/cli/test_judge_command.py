@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from modelrelease.cli.main import app
@@ -58,6 +59,8 @@ def run(tmp_path):
 def test_exit_code_and_json_say_the_verdict(run, counts, code, verdict):
     result = run(counts, "-o", "json")
     assert (result.exit_code, json.loads(result.stdout)["verdict"]) == (code, verdict), result.output
+    told = run(counts, "-o", "yaml")
+    assert (told.exit_code, yaml.safe_load(told.stdout)) == (code, json.loads(result.stdout))
 
 
 def test_json_holds_every_slice_of_every_clause(run):
@@ -106,6 +109,18 @@ def test_the_table_names_the_harmed_slice(run):
 
 
 THIN = "".join(f"canary,block-rate,{arm},country=LU,8,400\n" for arm in ("baseline", "candidate"))
+
+
+def test_a_long_slice_cuts_no_number_off(run):
+    """Neither its name nor what was counted, on a terminal of any width."""
+    long = "country=the Federated States of Micronesia in the Western Pacific,channel=partners and their partners"
+    where = CONTRACT.replace("per: [country]", "per: [where]")
+    counts = HARMED.replace("country=FR", f'"{long}"').replace("country=DE", '"country=DE,channel=web"')
+    shown = run(counts, contract=where).stdout
+    (row,) = (line for line in shown.splitlines() if line.startswith(long))
+    assert "2.1 % -> 3.6 %" in row
+    assert "500 of 13 700" in row
+    assert "…" not in shown
 
 
 def test_a_thin_slice_is_told_from_one_that_blocks(run):

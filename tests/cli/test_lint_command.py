@@ -208,6 +208,13 @@ def test_json_names_severity_path_and_message(run):
     assert found["object"] == "ModelRelease/radar"
 
 
+def test_yaml_says_what_json_says(run):
+    bad = changed({**SOUND, "spec.stages[1].canary.percent": 120})
+    assert yaml.safe_load(run(bad, options=["-o", "yaml"]).stdout) == json.loads(
+        run(bad, options=["-o", "json"]).stdout
+    )
+
+
 def test_a_line_says_where_it_stands_in_the_file(run):
     text = yaml.safe_dump(changed(SOUND)).replace("percent: 5\n", "percent: 120\n")
     line = next(number for number, row in enumerate(text.splitlines(), 1) if "percent: 120" in row)

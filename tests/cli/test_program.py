@@ -64,7 +64,7 @@ def completed(monkeypatch, capsys):
         (["diff", "a.yaml", "b"], [":0"]),
         (["forecast", ""], [":0"]),
         (["explain", "--kubeconfig", ""], [":0"]),
-        (["lint", "-o", ""], ["table", "json", ":4"]),
+        (["lint", "-o", ""], ["table", "json", "yaml", ":4"]),
         (["judge", "--stage", ""], [":4"]),
         (["version", ""], [":4"]),
     ],

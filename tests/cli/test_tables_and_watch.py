@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from modelrelease.cli.explanation import Invocation
+from modelrelease.cli.explanation import Invocation, explain
+from modelrelease.cli.explanation_view import as_text
 from modelrelease.cli.live import is_done
 from modelrelease.cli.sight import Sight
 from modelrelease.cli.tables import coming, forecasts, history, releases
@@ -166,6 +167,27 @@ def test_history_tells_outcome_reason_and_what_is_under_way():
 def test_history_tells_who_decided_what():
     told = "ana rolled it back in stage canary-10 at 2026-11-23 11:57:00 UTC: looks odd"
     assert told in text(history(sight("rolled back by a person")))
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_nothing_is_cut_off_on_a_narrow_terminal(name):
+    """Of a slice, its name and its numbers; of history, why it ended and who decided."""
+    for width in (40, 60, 80):
+        for view in (as_text(explain(sight(name), BY)), as_live(sight(name), BY), history(sight(name))):
+            shown = text(view, width)
+            assert "…" not in shown
+            assert max(len(line) for line in shown.splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_history_tells_why_on_a_narrow_terminal(width):
+    """The message is what people look for; it stands below where there is no room beside."""
+    words = text(history(sight("rolled back by a person")), width).split()
+    told = "ana rolled it back in stage canary-10 at 2026-11-23 11:57:00 UTC: looks odd"
+    assert told in " ".join(words)
+    assert " ".join(words).count("RolledBack Requested") == 1
+    late = " ".join(text(forecasts(sight("pending").status.forecast), width).split())
+    assert "clause steady needs about 9 h in country=FR" in late
 
 
 def test_a_forecast_by_name():

@@ -16,8 +16,8 @@ from modelrelease.cli.live import release_named
 from modelrelease.cli.terminal import (
     DONE,
     NOT_FOLLOWED,
-    ObjectForm,
-    ObjectOutput,
+    Output,
+    OutputForm,
     reaches_cluster,
     show_objects,
     with_cluster,
@@ -48,7 +48,7 @@ def approve(
     reason: WhyIfYouLike = None,
     revision: RevisionOption = None,
     wait: Wait = WAIT_SECONDS,
-    output: ObjectForm = ObjectOutput.TABLE,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """
     Allow the candidate to leave the open stage: once its gate passes, or in spite of a breach held or a deadline over.
@@ -65,7 +65,7 @@ def rollback(
     reason: Why,
     revision: RevisionOption = None,
     wait: Wait = WAIT_SECONDS,
-    output: ObjectForm = ObjectOutput.TABLE,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """Return all users to the stable version at once, and reject the candidate."""
     _decide(asked, name, "Rollback", reason, revision, wait, output)
@@ -78,7 +78,7 @@ def retry(
     reason: Why,
     revision: RevisionOption = None,
     wait: Wait = WAIT_SECONDS,
-    output: ObjectForm = ObjectOutput.TABLE,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """Try a rejected revision once more, from the first stage."""
     _decide(asked, name, "Retry", reason, revision, wait, output)
@@ -91,7 +91,7 @@ def promote(
     reason: Why,
     revision: RevisionOption = None,
     wait: Wait = WAIT_SECONDS,
-    output: ObjectForm = ObjectOutput.TABLE,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """Break glass: give the candidate to all users now, and from stage full make it the release, whatever is proved."""
     _decide(asked, name, "Promote", reason, revision, wait, output)
@@ -102,7 +102,7 @@ def suspend(
     asked: "Access",
     name: Name,
     reason: Why,
-    output: ObjectForm = ObjectOutput.TABLE,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """
     Let nothing move, not even on a breach: traffic stays as it is.
@@ -119,21 +119,21 @@ def suspend(
 def resume(
     asked: "Access",
     name: Name,
-    output: ObjectForm = ObjectOutput.TABLE,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """Let a suspended release go on."""
 
     with_cluster(asked, lambda cluster: _suspend(cluster, name, None, output, f"{name} goes on"))
 
 
-async def _suspend(cluster: "Cluster", name: str, reason: str | None, output: ObjectOutput, said: str) -> int:
+async def _suspend(cluster: "Cluster", name: str, reason: str | None, output: Output, said: str) -> int:
     """Suspend the release, and note by whom and why; without *reason*, let it go on and forget both."""
     from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY
 
     notes = {SUSPENDED_BY: await cluster.user() if reason is not None else None, SUSPEND_REASON: reason}
     patch = {"metadata": {"annotations": notes}, "spec": {"suspend": True if reason is not None else None}}
     body = await cluster.patch_release(name, patch)
-    if output is ObjectOutput.TABLE:
+    if output is Output.TABLE:
         typer.echo(said)
     else:
         show_objects(body, output)
@@ -147,7 +147,7 @@ def _decide(
     reason: str | None,
     revision: str | None,
     wait: float,
-    output: ObjectOutput,
+    output: Output,
     *,
     stage: str | None = None,
 ) -> None:
@@ -163,7 +163,7 @@ def _decide(
         spec = decision_spec(sight, Verb(verb), stage=stage, revision=revision)
         spec |= {"approvedBy": await cluster.user()} | ({"reason": reason} if reason else {})
         body = await cluster.create_decision(decision_body(name, spec))
-        if output is ObjectOutput.TABLE:
+        if output is Output.TABLE:
             about = f" of stage {spec['stage']}" if "stage" in spec else ""
             typer.echo(f"decision {body['metadata']['name']}: {verb}{about}, {name}, revision {spec['revision']}")
         body = await _answered(cluster, body, wait)
@@ -224,10 +224,10 @@ async def _answered(cluster: "Cluster", body: dict[str, Any], wait: float) -> di
     return body
 
 
-def _told(body: dict[str, Any], output: ObjectOutput) -> int:
+def _told(body: dict[str, Any], output: Output) -> int:
     status = body.get("status") or {}
     outcome = status.get("outcome")
-    if output is not ObjectOutput.TABLE:
+    if output is not Output.TABLE:
         show_objects(body, output)
     elif outcome:
         typer.echo(f"{outcome}: {status.get('message', '')}")

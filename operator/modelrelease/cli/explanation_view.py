@@ -1,8 +1,8 @@
 """An explanation on paper: headline, then a column of questions and a column of answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.padding import Padding
@@ -15,10 +15,14 @@ from modelrelease.cli.explanation import Command, Explanation, Item
 
 COLOURS: Final = {Outcome.PASS: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.BREACH: "bold red"}
 
+_CELLS: Final = ("slice", "values", "change", "interval", "limit", "counts", "verdict")
+"""What the cells of a row are."""
 _JUSTIFIED: Final[tuple[JustifyMethod, ...]] = ("left", "left", "right", "left", "left", "right", "left")
-"""How the cells of a row stand: slice, values, change, interval, limit, counts, verdict."""
+"""How they stand."""
 _DROPPED: Final = (frozenset[int](), frozenset({3}), frozenset({3, 5}), frozenset({3, 4, 5}))
 """Which cells are left out where there is less and less room."""
+_LISTED: Final = 3
+"""Slices of several clauses that are shown where they are a list."""
 _ENDLESS: Final = 1000
 
 _LABEL_WIDTH: Final = len("You can")
@@ -33,6 +37,23 @@ def as_text(explanation: Explanation) -> RenderableType:
         for index, block in enumerate(_blocks(section.items)):
             grid.add_row(section.label if index == 0 else "", block)
     return Group(headline(explanation), Text(), grid)
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """Return the explanation for programs, such as one that posts it where people talk."""
+    sections = [{"label": it.label, "items": [_item_json(item) for item in it.items]} for it in explanation.sections]
+    return {"headline": explanation.headline, "sections": sections}
+
+
+def _item_json(item: Item) -> dict[str, Any]:
+    match item:
+        case str():
+            return {"text": item}
+        case Command():
+            return {"command": item.text, "does": item.does}
+        case ClauseRows():
+            slices = [dict(zip(_CELLS, row.cells, strict=True)) for row in item.rows]
+            return {"text": item.says, "verdict": item.outcome.value, "slices": slices}
 
 
 def headline(explanation: Explanation) -> Text:
@@ -65,7 +86,8 @@ def clause_block(found: ClauseRows) -> RenderableType:
 @dataclass(frozen=True, slots=True)
 class RowsTable:
     """
-    Slices as a table without a head, for a cell says itself what it is; on a narrow terminal with fewer columns.
+    Slices as a table without a head, for a cell says itself what it is; on a narrow terminal with fewer columns, and
+    where there is no room for these either as a list.
 
     Attributes:
         rows: The slices.
@@ -76,12 +98,25 @@ class RowsTable:
     clauses: Sequence[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the table with most columns that fits: a number that is cut off tells nothing."""
+        """Yield the table with most columns that fits, or the list: a number that is cut off tells nothing."""
         tables = [self._table(dropped) for dropped in _DROPPED]
         endless = options.update(width=_ENDLESS)
         widths = [console.measure(table, options=endless).maximum for table in tables]
         fitting = (table for table, width in zip(tables, widths, strict=True) if width <= options.max_width)
-        yield next(fitting, tables[-1])
+        if table := next(fitting, None):
+            yield table
+        else:
+            yield from self._list()
+
+    def _list(self) -> Iterator[RenderableType]:
+        # Beside a clause's name they stand on a screen, which is short as well.
+        for number, row in enumerate(self.rows[:_LISTED] if self.clauses else self.rows):
+            part, *numbers, found = row.cells
+            of = f"{self.clauses[number]}   " if self.clauses else ""
+            yield Text(f"{of}{part}", overflow="fold")
+            told = Text("   ", overflow="fold").join(Text(cell) for cell in numbers if cell)
+            told.append(f"   {found}", COLOURS[row.outcome])
+            yield Padding(told, (0, 0, 0, 2))
 
     def _table(self, dropped: frozenset[int]) -> Table:
         shown = [index for index in range(len(_JUSTIFIED)) if index not in dropped]

@@ -11,8 +11,8 @@ from modelrelease.cli.terminal import (
     BAD_INPUT,
     DONE,
     SOMETHING,
-    ObjectOutput,
     Output,
+    OutputForm,
     fail,
     reaches_cluster,
     show,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Files = Annotated[
     list[Path], typer.Argument(help="YAML files, several documents each if you like; - is standard input.")
 ]
-OutputForm = Annotated[Output, typer.Option("-o", "--output", help="table for people, json for programs.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,8 @@ def lint(files: Files, output: OutputForm = Output.TABLE) -> None:
     manifests = read_manifests(files)
     found = [_Finding.of_file(bad) for bad in manifests.bad]
     found += [_Finding.of(document, remark) for document, remark in manifests.remarks()]
-    if output is Output.JSON:
-        show_objects([asdict(it) for it in found], ObjectOutput.JSON)
+    if output is not Output.TABLE:
+        show_objects([asdict(it) for it in found], output)
     else:
         for it in found:
             typer.echo(it.text())
@@ -114,8 +113,8 @@ def diff(asked: "Access", files: Files, output: OutputForm = Output.TABLE) -> No
             _print(name, edit)
 
     def end(edits: "Sequence[tuple[str, Edit]]") -> int:
-        if output is Output.JSON:
-            show_objects([_as_json(name, edit) for name, edit in (*told, *edits)], ObjectOutput.JSON)
+        if output is not Output.TABLE:
+            show_objects([_as_json(name, edit) for name, edit in (*told, *edits)], output)
         else:
             for name, edit in edits:
                 _print(name, edit)

@@ -12,9 +12,8 @@ from modelrelease.cli.terminal import (
     BREACH,
     DONE,
     INCONCLUSIVE,
-    ObjectForm,
-    ObjectOutput,
     Output,
+    OutputForm,
     console,
     invocation,
     reaches_cluster,
@@ -42,7 +41,7 @@ def get(
     name: Name = None,
     *,
     everywhere: Annotated[bool, typer.Option("-A", "--all-namespaces", help="Releases of all namespaces.")] = False,
-    output: ObjectForm = ObjectOutput.TABLE,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """Show releases: stage, versions, weight, verdict, worst slice, and what comes next."""
 
@@ -51,7 +50,7 @@ def get(
             found = await cluster.releases(everywhere=everywhere)
         else:
             found = [await cluster.release(name)]
-        if output is not ObjectOutput.TABLE:
+        if output is not Output.TABLE:
             listed = {"apiVersion": "v1", "kind": "List", "items": found}
             show_objects(found[0] if name else listed, output)
         elif not found:
@@ -66,15 +65,19 @@ def get(
 
 
 @reaches_cluster
-def explain(asked: "Access", name: Name = None) -> None:
+def explain(asked: "Access", name: Name = None, output: OutputForm = Output.TABLE) -> None:
     """Tell why a release is where it is, what comes next and when, what would unblock it, and how to stop it."""
 
     async def run(cluster: "Cluster") -> int:
         from modelrelease.cli.explanation import explain as explained
-        from modelrelease.cli.explanation_view import as_text
+        from modelrelease.cli.explanation_view import as_json, as_text
 
         body = await release_named(cluster, name)
-        show(as_text(explained(_sight(body, await cluster.contract_of(body)), invocation(asked, cluster))))
+        told = explained(_sight(body, await cluster.contract_of(body)), invocation(asked, cluster))
+        if output is Output.TABLE:
+            show(as_text(told))
+        else:
+            show_objects(as_json(told), output)
         return DONE
 
     with_cluster(asked, run)
@@ -84,13 +87,13 @@ def explain(asked: "Access", name: Name = None) -> None:
 def history(
     asked: "Access",
     name: Name = None,
-    output: ObjectForm = ObjectOutput.TABLE,
+    output: OutputForm = Output.TABLE,
 ) -> None:
     """Show the rollouts that ended, latest first: outcome, reason, how long they took."""
 
     async def run(cluster: "Cluster") -> int:
         body = await release_named(cluster, name)
-        if output is not ObjectOutput.TABLE:
+        if output is not Output.TABLE:
             show_objects(list(reversed((body.get("status") or {}).get("history") or [])), output)
             return DONE
         from modelrelease.cli.tables import history as table
@@ -196,8 +199,8 @@ def forecast_of(name: str, output: Output, asked: "Access") -> NoReturn:
 
         body = await release_named(cluster, name)
         sight = _sight(body)
-        if output is Output.JSON:
-            show_objects((body.get("status") or {}).get("forecast") or [], ObjectOutput.JSON)
+        if output is not Output.TABLE:
+            show_objects((body.get("status") or {}).get("forecast") or [], output)
         elif sight.status.forecast:
             show(forecasts(sight.status.forecast))
         else:

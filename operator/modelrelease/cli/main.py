@@ -13,7 +13,7 @@ import typer
 
 from modelrelease.cli import decisions, files, live
 from modelrelease.cli.problems import BadInput
-from modelrelease.cli.terminal import BAD_INPUT, Output, fail, reaches_cluster
+from modelrelease.cli.terminal import BAD_INPUT, Output, OutputForm, fail, reaches_cluster
 
 if TYPE_CHECKING:
     from modelrelease.cli.cluster import Access
@@ -46,7 +46,6 @@ DesignEffect = Annotated[
 ErrorBudget = Annotated[
     float | None, typer.Option(help="Chance of one false breach, such as 0.01. Default: the release's, else 0.01.")
 ]
-OutputForm = Annotated[Output, typer.Option("-o", "--output", help="table for people, json for programs.")]
 
 
 def version() -> None:

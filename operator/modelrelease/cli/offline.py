@@ -1,12 +1,12 @@
 """Judging and forecasting from files: what the operator does, without a cluster."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import typer
+from rich.text import Text
 
 from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
@@ -15,7 +15,7 @@ from modelrelease.cli import forecast_view, verdict_view
 from modelrelease.cli.contract_file import read_contract
 from modelrelease.cli.counts_file import read_counts
 from modelrelease.cli.problems import BadInput
-from modelrelease.cli.terminal import BAD_INPUT, BREACH, DONE, INCONCLUSIVE, Output, wide_console
+from modelrelease.cli.terminal import BAD_INPUT, BREACH, DONE, INCONCLUSIVE, Output, show, show_objects
 from modelrelease.cli.yaml_file import STANDARD_INPUT
 from modelrelease.core.counts import StageCounts
 from modelrelease.core.forecast import forecast as outlooks_of
@@ -53,10 +53,11 @@ def judge(
         compared=_compared(evidence[-1]),
         design_effect=design_effect,
     )
-    if output is Output.JSON:
-        typer.echo(json.dumps(verdict_view.as_json(verdict), allow_nan=False))
+    if output is not Output.TABLE:
+        show_objects(verdict_view.as_json(verdict), output)
     else:
-        wide_console().print(verdict_view.as_table(verdict, evidence[-1].stage))
+        show(verdict_view.as_table(verdict, evidence[-1].stage), wrap=False)
+        show(Text(verdict.message))
     untold = _untold(verdict)
     for clause in untold:
         advice = "; it only warns, and does not count" if clause.on_breach is OnBreach.WARN else ""
@@ -86,10 +87,10 @@ def forecast(
     budget = _budget(error_budget, asked.error_budget)
     stages = _only(stage, asked.stages or DEFAULT_STAGES)
     outlooks = outlooks_of(asked.contract, history, stages, error_budget=budget, design_effect=design_effect)
-    if output is Output.JSON:
-        typer.echo(json.dumps(forecast_view.as_json(outlooks), allow_nan=False))
+    if output is not Output.TABLE:
+        show_objects(forecast_view.as_json(outlooks), output)
     elif outlooks:
-        wide_console().print(forecast_view.as_table(outlooks))
+        show(forecast_view.as_table(outlooks), wrap=False)
     untold = gaps(asked.contract, history, stages)
     for gap in untold:
         typer.echo(gap.message, err=True)

@@ -48,13 +48,6 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
-
-
-class ObjectOutput(StrEnum):
-    """How objects are printed."""
-
-    TABLE = "table"
-    JSON = "json"
     YAML = "yaml"
 
 
@@ -63,9 +56,7 @@ Context = Annotated[str | None, typer.Option(help="The kubeconfig's context. Def
 Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Default: the context's.")]
 AsUser = Annotated[str | None, typer.Option("--as", help="Ask in the name of this user, as far as you may.")]
 AsGroups = Annotated[list[str] | None, typer.Option("--as-group", help="With --as: a group of that user; repeatable.")]
-ObjectForm = Annotated[
-    ObjectOutput, typer.Option("-o", "--output", help="table for people, json or yaml for programs.")
-]
+OutputForm = Annotated[Output, typer.Option("-o", "--output", help="table for people, json or yaml for programs.")]
 
 
 def access(
@@ -157,13 +148,6 @@ def console() -> "Console":
     return here if here.is_terminal else Console(highlight=False, width=max(here.width, TABLE_WIDTH))
 
 
-def wide_console() -> "Console":
-    """Return the console for tables of numbers, which a narrow terminal must not cut off."""
-    from rich.console import Console
-
-    return Console(width=max(Console().width, TABLE_WIDTH))
-
-
 def show(found: "RenderableType", *, wrap: bool = True) -> None:
     """Print for people, without blanks at the ends of lines; without *wrap*, lines are as long as they are."""
     out = console()
@@ -175,11 +159,12 @@ def show(found: "RenderableType", *, wrap: bool = True) -> None:
     typer.echo(text, color=True)  # the console has decided whether there is colour
 
 
-def show_objects(objects: Any, form: ObjectOutput) -> None:  # noqa: ANN401 - JSON
+def show_objects(objects: Any, form: Output) -> None:  # noqa: ANN401 - JSON
     """Print for programs."""
-    if form is ObjectOutput.YAML:
+    text = json.dumps(objects, indent=2, ensure_ascii=False, allow_nan=False)
+    if form is Output.YAML:
         from modelrelease.cli.yaml_file import written
 
-        typer.echo(written(objects), nl=False)
+        typer.echo(written(json.loads(text)), nl=False)
     else:
-        typer.echo(json.dumps(objects, indent=2, ensure_ascii=False))
+        typer.echo(text)

@@ -18,7 +18,7 @@ _COLOURS = {Outcome.PASS: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.BREAC
 def as_table(verdict: GateVerdict, stage: str) -> RenderableType:
     """Return the verdict as tables, one a clause, worst slices first."""
     head = Text.assemble((verdict.outcome.value, _COLOURS[verdict.outcome]), f" ({verdict.reason}) in stage {stage}")
-    return Group(head, *(_clause_table(clause) for clause in verdict.clauses), Text(verdict.message))
+    return Group(head, *(_clause_table(clause) for clause in verdict.clauses))
 
 
 def _clause_table(clause: ClauseVerdict) -> Table:
