@@ -43,6 +43,11 @@ def test_the_tables_are_the_models(page):
     assert filled(text) == text
 
 
+def test_names_keep_their_letters():
+    """A sentence that begins with a small letter gets a large one, and the words in it stay as they are."""
+    assert "A version: use printable ASCII characters" in filled("<!-- fields: Model -->\n<!-- end -->")
+
+
 def test_a_table_of_an_unknown_model_is_refused():
     with pytest.raises(ValueError, match=r"fields: Stages is not one of .*Stage"):
         filled("<!-- fields: Stages -->\n<!-- end -->")

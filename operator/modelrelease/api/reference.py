@@ -85,7 +85,8 @@ def _says(schema: Mapping[str, Any]) -> Iterator[str]:
         yield f"At most {schema['maxItems']}."
     for rule in part.get(VALIDATIONS, []):
         if "message" in rule and rule["message"].startswith("must be ") and part.get("type") == "string":
-            yield f"{rule['message'].removeprefix('must be ').capitalize()}."
+            wanted = rule["message"].removeprefix("must be ")
+            yield f"{wanted[0].upper()}{wanted[1:]}."
 
 
 def _reasons() -> Iterator[str]:
