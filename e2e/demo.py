@@ -160,7 +160,8 @@ def _report(world: World, console: Console, release: Object) -> None:
             if part and part.get("change"):
                 console.print(
                     f"  {clause['name']:<22} {part['slice'] or 'all traffic':<24} {part.get('baseline', '-'):>7} -> "
-                    f"{part['candidate']:>7}  {part['change']:>7}  limit {part['limit']:<5} {part['verdict']}"
+                    f"{part['candidate']:>7}  {part['change']:>7}  limit {part['limit']:<5} {part['verdict']}",
+                    soft_wrap=True,
                 )
     started = next(e for e in reversed(release["status"]["history"]) if e["outcome"] == "RolledBack")
     took = moment(started["endTime"]) - moment(started["startTime"])
@@ -176,7 +177,8 @@ def farewell(console: Console, world: World) -> None:
         f"  kubectl -n {NAMESPACE} edit mrel {RELEASE}      # spec.model.version: {FIRST}, {GOOD}, {BAD}\n"
         f"  .venv/bin/python -m modelserver.traffic --url http://{world.gateway_address()}/decide "
         f"--host {HOSTNAME} --rate {RATE:.0f} --seconds 600   # the demo's traffic has stopped\n"
-        "  make demo-down      # remove every trace"
+        "  make demo-down      # remove every trace",
+        soft_wrap=True,  # a command that is wrapped here cannot be copied
     )
 
 

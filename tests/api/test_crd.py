@@ -258,7 +258,7 @@ FULL_STATUS: dict[str, Any] = ReleaseStatus.model_validate(
             "verdict": "Breach",
             "reason": "ContractBreached",
             "message": "clause steady is broken in 1 of 10 slices",
-            "worst": "block-rate country=FR +41% (limit 5%)",
+            "worst": "block-rate country=FR 2.0% -> 2.8%, +41% (limit 5%)",
             "contract": "868243682a2f",
             "evaluatedAt": TIME,
             "clauses": [

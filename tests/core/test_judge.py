@@ -36,7 +36,7 @@ def test_a_harmed_slice_is_named_with_its_numbers():
     assert (verdict.outcome, verdict.reason) == (Outcome.BREACH, Reason.CONTRACT_BREACHED)
     assert verdict.blame == (Blame("steady", country("FR")),)
     assert verdict.on_breach is OnBreach.ROLLBACK
-    assert verdict.worst == "block-rate country=FR +74% (limit 5%)"
+    assert verdict.worst == "block-rate country=FR 2.1% -> 3.6%, +74% (limit 5%)"
     assert verdict.message.startswith(
         "clause steady is broken in country=FR: 2.1 % -> 3.6 %, +74 % [+26 %, +143 %], limit 5 %, "
         "500 of 13 700 requests against 288 of 13 750"
@@ -48,7 +48,7 @@ def test_a_number_that_looks_broken_and_is_not_proved_says_so():
     """Two of three requests blocked in a thin slice is no reason to wake anybody."""
     verdict = verdict_on(a_contract(ROUGHLY_STEADY), a_stage(countries={**HEALTHY, "MT": ((1, 30), (2, 30))}))
     assert verdict.outcome is not Outcome.BREACH
-    assert verdict.worst == "block-rate country=MT +100%, not proved (limit 5%)"
+    assert verdict.worst == "block-rate country=MT 3.3% -> 6.7%, +100%, not proved (limit 5%)"
 
 
 def test_what_is_in_doubt_is_named_before_what_holds():
@@ -61,7 +61,7 @@ def test_what_is_in_doubt_is_named_before_what_holds():
         "steady": Outcome.INCONCLUSIVE,
     }
     assert clause_of(verdict, "few-errors").log_e > clause_of(verdict, "steady").log_e
-    assert verdict.worst == "block-rate +0.0% (limit 5%)"
+    assert verdict.worst == "block-rate 2.0% -> 2.0%, +0.0% (limit 5%)"
 
 
 def test_a_rate_far_below_its_limit_is_not_in_doubt():
@@ -188,7 +188,7 @@ def test_a_ramp_over_a_daily_rhythm_shows_no_change():
     assert overall.change == pytest.approx(0.0, abs=1e-12)
     assert overall.low < 0 < overall.high
     assert overall.events == (41_900, 40_100)
-    assert verdict.worst == "block-rate +0.0% (limit 5%)"
+    assert verdict.worst == "block-rate 3.9% -> 3.9%, +0.0% (limit 5%)"
 
 
 def test_the_change_over_stages_lies_in_its_interval():
@@ -430,7 +430,7 @@ def test_a_rate_that_was_zero_has_no_relative_change():
     assert part.outcome is Outcome.BREACH
     assert part.change is None
     assert "country=MT: 0.0 % -> 1.3 %, from nothing, limit 5 %" in verdict.message
-    assert verdict.worst == "block-rate country=MT from nothing (limit 5%)"
+    assert verdict.worst == "block-rate country=MT 0.0% -> 1.3%, from nothing (limit 5%)"
 
 
 def test_gate_status_keeps_the_worst_slices_as_short_strings():

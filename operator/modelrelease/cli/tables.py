@@ -19,7 +19,7 @@ from modelrelease.core.report import span
 
 _OUTCOMES: Final = {"Completed": "green", "RolledBack": "bold red", "Cancelled": "yellow", "Superseded": "yellow"}
 
-_NOTE_WIDTH: Final = 30
+_NOTE_WIDTH: Final = 24
 """Characters that a text beside a row has at least."""
 _ENDLESS: Final = 1000
 

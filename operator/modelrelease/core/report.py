@@ -291,7 +291,9 @@ def _some(told: Sequence[str]) -> str:
 
 def worst_line(worst: Sequence[ClauseVerdict]) -> str:
     """
-    Return the worst slice in one line, such as ``block-rate country=FR +41% (limit 5%)``; "" if nothing is known.
+    Return the worst slice in one line; "" if nothing is known.
+
+    Such as ``block-rate country=FR 2.0% -> 2.8%, +41% (limit 5%)``: the numbers of both arms where two are compared.
 
     Args:
         worst: Clauses, worst first, each with its slices worst first.
@@ -302,10 +304,18 @@ def worst_line(worst: Sequence[ClauseVerdict]) -> str:
         if known:
             part = max(known, key=lambda part: (part.outcome is Outcome.BREACH, part.log_e))
             where = f" {slice_name(part.part)}" if part.part else ""
-            number = change(part, verdict.words).replace(" %", "%").replace(" pp", "pp")
+            numbers = _in_both_arms(part, verdict.words).replace(" %", "%").replace(" pp", "pp")
             doubt = ", not proved" if _beyond_without_proof(part, verdict) else ""
-            return f"{verdict.metric}{where} {number}{doubt} (limit {verdict.limit})"
+            return f"{verdict.metric}{where} {numbers}{doubt} (limit {verdict.limit})"
     return ""
+
+
+def _in_both_arms(part: SliceVerdict, words: Words) -> str:
+    """Return both values and the change; where there is one value, that."""
+    told = change(part, words)
+    if words.alone or words.counted is Counted.DISTANCE or part.baseline is None or part.candidate is None:
+        return told
+    return f"{value(part.baseline, words)} -> {value(part.candidate, words)}, {told}"
 
 
 def _beyond_without_proof(part: SliceVerdict, clause: ClauseVerdict) -> bool:

@@ -144,7 +144,7 @@ class GateVerdict:
         reason, message: Why, for conditions and for people; a breach names clause, slice, both values and the limit.
         clauses: One verdict per judged clause, in the contract's order.
         blame: What is proved broken, worst first.
-        worst: The worst slice in one line, such as ``block-rate country=FR +41% (limit 5%)``; "" if nothing is known.
+        worst: The worst slice in one line, with the numbers of both arms; "" if nothing is known.
         eta: How much longer an inconclusive gate takes; None when that is not to be expected.
     """
 
