@@ -76,6 +76,8 @@ def test_what_is_not_there(run):
     absent = run("explain", "nobody")
     assert (absent.exit_code, absent.stderr.strip()) == (3, 'modelreleases.modelrelease.dev "nobody" not found')
     assert "no ModelRelease in namespace" in run("get").stdout
+    both = run("get", "radar", "-A")
+    assert (both.exit_code, both.stderr[:17]) == (2, "-A: without NAME;")
     unnamed = run("explain")
     assert (unnamed.exit_code, unnamed.stdout) == (2, "")
     assert "no ModelRelease in namespace" in unnamed.stderr

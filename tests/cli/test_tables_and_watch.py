@@ -1,5 +1,6 @@
 """``get``, ``watch`` and ``history`` on paper, in every state."""
 
+import copy
 import io
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from modelrelease.cli.explanation import Invocation, explain
 from modelrelease.cli.explanation_view import as_text
-from modelrelease.cli.live import is_done
+from modelrelease.cli.live import is_done, view
 from modelrelease.cli.sight import Sight
 from modelrelease.cli.tables import coming, forecasts, history, releases
 from modelrelease.cli.watch_view import as_line, as_live, milestone, progress
@@ -137,6 +138,41 @@ def test_the_screen_has_the_commands_where_somebody_has_to_act(name, commands):
     assert ("You can" in screen) is bool(commands)
 
 
+@pytest.mark.parametrize("term", ["dumb", "", None])
+def test_a_terminal_that_cannot_draw_gets_a_line_a_change(monkeypatch, capsys, term):
+    """Such as that of an editor; what it cannot draw it would not show at all until the end."""
+    monkeypatch.delenv("TERM", raising=False)
+    if term is not None:
+        monkeypatch.setenv("TERM", term)
+    screen = io.StringIO()
+    with view(BY, Console(file=screen, force_terminal=True)) as shown:
+        for name in ("canary, baking", "canary, baking", "breach, held"):
+            shown(sight(name), None)
+        shown(sight("breach, held"), "no route to host")
+    told = capsys.readouterr()
+    assert ["Pass" in told.out.splitlines()[0], "Breach" in told.out.splitlines()[1]] == [True, True]
+    assert len(told.out.splitlines()) == 2
+    assert told.err == "radar cannot be read: no route to host\n"
+    assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize("view_of", [as_live, lambda it, by: as_text(explain(it, by)), lambda it, _: history(it)])
+def test_what_others_have_written_commands_no_terminal(view_of):
+    """A label value comes from users of the model, a reason from any approver."""
+    body = copy.deepcopy(a_state("breach, held"))
+    text_of_others = "looks odd \x1b]0;title\x07\x1b[2J\x9b2J"
+    (condition,) = (it for it in body["status"]["conditions"] if it["type"] == "Ready")
+    condition["message"] = f"{text_of_others}\nsecond line"
+    for clause in body["status"]["gate"]["clauses"]:
+        clause["message"] = text_of_others
+        for part in clause["worst"]:
+            part["slice"] = f"agent={text_of_others}"
+    body = {**body, "spec": {**body["spec"], "owner": text_of_others}}
+    shown = text(view_of(Sight.of(body, NOW), BY))
+    assert "looks odd \\x1b]0;title" in " ".join(shown.split())
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown)
+
+
 def test_a_line_a_change_where_there_is_no_screen():
     assert milestone(sight("canary, baking")) != milestone(sight("breach, held"))
     later = Sight.of(a_state("canary, baking"), NOW.replace(second=30))
@@ -173,8 +209,8 @@ def test_history_tells_who_decided_what():
 def test_nothing_is_cut_off_on_a_narrow_terminal(name):
     """Of a slice, its name and its numbers; of history, why it ended and who decided."""
     for width in (40, 60, 80):
-        for view in (as_text(explain(sight(name), BY)), as_live(sight(name), BY), history(sight(name))):
-            shown = text(view, width)
+        for found in (as_text(explain(sight(name), BY)), as_live(sight(name), BY), history(sight(name))):
+            shown = text(found, width)
             assert "…" not in shown
             assert max(map(len, shown.splitlines()), default=0) <= width
 

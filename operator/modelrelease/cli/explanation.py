@@ -32,6 +32,7 @@ from modelrelease.api.status import (
 )
 from modelrelease.cli.evidence_rows import ClauseRows, clause_rows, holding
 from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY, Sight, called, share, users, waits_for_a_person
+from modelrelease.core.counts import printable
 from modelrelease.core.report import span
 
 
@@ -94,7 +95,7 @@ def explain(sight: Sight, by: Invocation) -> Explanation:
         ("Needs", _needs(sight)),
         ("Ahead", _ahead(sight)),
         ("You can", _commands(sight, by)),
-        ("Owner", iter([sight.spec.owner] if sight.spec and sight.spec.owner else [])),
+        ("Owner", iter([printable(sight.spec.owner)] if sight.spec and sight.spec.owner else [])),
     ]
     told = [Section(label, tuple(items)) for label, items in sections]
     return Explanation(headline(sight), tuple(section for section in told if section.items))

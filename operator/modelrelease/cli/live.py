@@ -9,12 +9,15 @@ import typer
 
 from modelrelease.cli.completion import complete_release
 from modelrelease.cli.terminal import (
+    BAD_INPUT,
     BREACH,
     DONE,
     INCONCLUSIVE,
     Output,
     OutputForm,
     console,
+    draws,
+    fail,
     invocation,
     reaches_cluster,
     show,
@@ -24,6 +27,8 @@ from modelrelease.cli.terminal import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from rich.console import Console
 
     from modelrelease.cli.cluster import Access, Cluster
     from modelrelease.cli.explanation import Invocation
@@ -44,6 +49,9 @@ def get(
     output: OutputForm = Output.TABLE,
 ) -> None:
     """Show releases: stage, versions, weight, verdict, worst slice, and what comes next."""
+
+    if name is not None and everywhere:
+        fail("-A: without NAME; a release of one name is in one namespace, say which with -n", BAD_INPUT)
 
     async def run(cluster: "Cluster") -> int:
         if name is None:
@@ -142,7 +150,7 @@ async def _follow(cluster: "Cluster", name: str, *, until_done: bool, every: flo
     coming = asyncio.ensure_future(anext(news))
     body: dict[str, Any] | None = None
     contract, trouble = None, None
-    with _view(by) as shown:
+    with view(by, console()) as shown:
         try:
             while True:
                 # The clock of the view goes on between two changes.
@@ -164,21 +172,24 @@ async def _follow(cluster: "Cluster", name: str, *, until_done: bool, every: flo
 
 
 @contextmanager
-def _view(by: "Invocation") -> "Iterator[Callable[[Sight, str | None], None]]":
+def view(by: "Invocation", out: "Console") -> "Iterator[Callable[[Sight, str | None], None]]":
     """Give what shows a release and the trouble of reading it: a screen, or where there is none a line a change."""
     from rich.live import Live
 
     from modelrelease.cli.watch_view import as_line, as_live, milestone
 
-    out = console()
-    if out.is_terminal:
+    if draws(out):
         with Live(console=out, auto_refresh=False) as live:
             yield lambda sight, trouble: live.update(as_live(sight, by, trouble), refresh=True)
         return
-    last = None
+    last: tuple[object, ...] | None = None
+    last_trouble: str | None = None
 
-    def line(sight: "Sight", _: str | None) -> None:
-        nonlocal last
+    def line(sight: "Sight", trouble: str | None) -> None:
+        nonlocal last, last_trouble
+        if trouble and trouble != last_trouble:
+            typer.echo(f"{sight.name} cannot be read: {trouble}", err=True)
+        last_trouble = trouble
         if milestone(sight) != last:
             last = milestone(sight)
             typer.echo(as_line(sight))

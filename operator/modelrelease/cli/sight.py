@@ -20,6 +20,7 @@ from modelrelease.api.release import ReleaseSpec, Stage, StageKind
 from modelrelease.api.revision import Revision
 from modelrelease.api.rules import problems_of
 from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, RevisionStatus, StageRecord
+from modelrelease.core.counts import printable
 from modelrelease.core.decide import NO_PODS_GRACE, needs_approval
 from modelrelease.core.report import span
 
@@ -68,8 +69,8 @@ class Sight:
             generation=int(meta.get("generation", 0)),
             created=datetime.fromisoformat(meta["creationTimestamp"]) if "creationTimestamp" in meta else None,
             suspended=spec.get("suspend") is True,
-            annotations=meta.get("annotations") or {},
-            status=ReleaseStatus.model_validate(body.get("status") or {}),
+            annotations=_printable(meta.get("annotations") or {}),
+            status=ReleaseStatus.model_validate(_printable(body.get("status") or {})),
             spec=_spec(spec),
             contract=release.contract if isinstance(release, Release) else None,
             now=now,
@@ -197,6 +198,19 @@ class Sight:
         form = "%H:%M:%S UTC" if moment.date() == self.now.date() else "%Y-%m-%d %H:%M UTC"
         left = moment - self.now
         return f"{moment:{form}} ({f'in {span(left)}' if left > timedelta(0) else self.ago(moment)})"
+
+
+def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return *value* with texts that cannot command a terminal: others than who looks have written them."""
+    match value:
+        case str():
+            return "\n".join(printable(line) for line in value.split("\n"))
+        case Mapping():
+            return {key: _printable(inner) for key, inner in value.items()}
+        case list():
+            return [_printable(inner) for inner in value]
+        case _:
+            return value
 
 
 def _spec(given: Mapping[str, Any]) -> ReleaseSpec | None:

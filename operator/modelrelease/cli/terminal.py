@@ -12,6 +12,7 @@ What all commands share: their options, how they print, and what their exit code
 
 import inspect
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Coroutine
@@ -146,6 +147,11 @@ def console() -> "Console":
 
     here = Console(highlight=False)
     return here if here.is_terminal else Console(highlight=False, width=max(here.width, TABLE_WIDTH))
+
+
+def draws(out: "Console") -> bool:
+    """Return whether *out* is a screen that can be drawn again and again; who has not said which, has none."""
+    return out.is_terminal and not out.is_dumb_terminal and bool(os.environ.get("TERM"))
 
 
 def show(found: "RenderableType", *, wrap: bool = True) -> None:

@@ -28,13 +28,19 @@ def slice_name(part: Slice) -> str:
     Return the slice as people read it: ``country=FR,channel=web``, or the empty string for all traffic.
 
     A label value may be of any length; a status holds hundreds of them and has to fit into the API server's storage.
+    Nor may it end a line or command a terminal: it is whatever somebody has sent to the model server.
     """
-    return ",".join(f"{label}={_cut(value)}" for label, value in part)
+    return ",".join(f"{label}={_cut(printable(value))}" for label, value in part)
 
 
 def whole_slice_name(part: Slice) -> str:
     """Return the slice with its label values in full, for programs: no two are equal."""
     return ",".join(f"{label}={value}" for label, value in part)
+
+
+def printable(text: str) -> str:
+    """Return *text* with what cannot be seen written as Python would, such as ``\\x1b``."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _cut(value: str) -> str:
