@@ -225,6 +225,21 @@ def test_the_operators_answer_is_told(run, place, cluster, namespace, monkeypatc
     assert f"{outcome}: so it is" in result.stdout
 
 
+def test_a_decision_whose_answer_cannot_be_read_is_made_all_the_same(run, place, cluster, namespace):
+    """By somebody who may decide and not look: it has not failed, and nobody is to decide twice."""
+    place("canary, baking")
+    cluster.kubectl("create", "role", "looks", "-n", namespace, "--verb=get", "--resource=modelreleases")
+    cluster.kubectl("create", "role", "decides", "-n", namespace, "--verb=create", "--resource=releasedecisions")
+    for role in ("looks", "decides"):
+        cluster.kubectl("create", "rolebinding", role, "-n", namespace, f"--role={role}", "--user=robot")
+    who = ["--as", "robot", "--as-group", "system:authenticated"]
+    result = run("rollback", "radar", "--reason", "x", "--wait", "0.5", *who)
+    assert result.exit_code == 0, result.output
+    assert "the decision is made, and what becomes of it cannot be read: " in result.stderr
+    assert 'User "robot" cannot get resource "releasedecisions"' in result.stderr
+    assert len(decisions(cluster, namespace)) == 1
+
+
 def test_who_may_not_is_told_so(cluster, namespace, place, tmp_path):
     """A user of the namespace who may look and not decide."""
     place("canary, baking")

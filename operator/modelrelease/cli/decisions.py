@@ -166,8 +166,8 @@ def _decide(
         if output is Output.TABLE:
             about = f" of stage {spec['stage']}" if "stage" in spec else ""
             typer.echo(f"decision {body['metadata']['name']}: {verb}{about}, {name}, revision {spec['revision']}")
-        body = await _answered(cluster, body, wait)
-        return _told(body, output)
+        body, trouble = await _answered(cluster, body, wait)
+        return _told(body, trouble, output)
 
     with_cluster(asked, run)
 
@@ -214,23 +214,36 @@ def decision_body(release: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": "ReleaseDecision", "metadata": metadata, "spec": spec}
 
 
-async def _answered(cluster: "Cluster", body: dict[str, Any], wait: float) -> dict[str, Any]:
-    """Return the decision once the operator has answered it, or as it is after *wait* seconds."""
+async def _answered(cluster: "Cluster", body: dict[str, Any], wait: float) -> tuple[dict[str, Any], str]:
+    """
+    Return the decision once the operator has answered it, or as it is after *wait* seconds, and why it cannot be read.
+
+    It is made, whatever keeps it from being read: who is told that it failed decides once more.
+    """
+    from modelrelease.cli.cluster import Absent, ClusterProblem, Forbidden
+
     loop = asyncio.get_running_loop()
-    until = loop.time() + wait
+    until, trouble = loop.time() + wait, ""
     while not (body.get("status") or {}).get("outcome") and loop.time() < until:
         await asyncio.sleep(_LOOK_SECONDS)
-        body = await cluster.decision(body["metadata"]["name"])
-    return body
+        try:
+            body, trouble = await cluster.decision(body["metadata"]["name"]), ""
+        except ClusterProblem as problem:
+            trouble = str(problem)
+            if isinstance(problem, Absent | Forbidden):
+                break  # waiting is no help
+    return body, trouble
 
 
-def _told(body: dict[str, Any], output: Output) -> int:
+def _told(body: dict[str, Any], trouble: str, output: Output) -> int:
     status = body.get("status") or {}
     outcome = status.get("outcome")
     if output is not Output.TABLE:
         show_objects(body, output)
     elif outcome:
         typer.echo(f"{outcome}: {status.get('message', '')}")
-    else:
+    elif not trouble:
         typer.echo("the operator has not answered yet; does it run?")
+    if trouble:
+        typer.echo(f"the decision is made, and what becomes of it cannot be read: {trouble}", err=True)
     return NOT_FOLLOWED if outcome in {"Stale", "Refused"} else DONE
