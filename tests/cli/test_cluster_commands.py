@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,20 @@ def test_suspend_and_resume(run, place, cluster, namespace):
     body = cluster.get("mrel", namespace, "radar")
     assert "suspend" not in body["spec"]
     assert not body["metadata"].get("annotations")
+
+
+def test_nobody_is_blamed_for_the_suspension_of_another(run, place, cluster, namespace):
+    """What the plugin has noted is about its own; an edit in Git or with kubectl notes nothing."""
+    place("suspended by an edit")
+    assert "set by" not in run("explain").stdout
+    assert run("suspend", "radar", "--reason", "incident 42").exit_code == 0
+    assert "set by admin: incident 42" in " ".join(run("explain").stdout.split())
+    time.sleep(1.1)  # the API server remembers to the second
+    for suspend in (False, True):
+        cluster.patch("mrel", namespace, "radar", {"spec": {"suspend": suspend}})
+    told = run("explain").stdout
+    assert "spec.suspend is true" in told
+    assert "incident 42" not in told
 
 
 @pytest.mark.parametrize(

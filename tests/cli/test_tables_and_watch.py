@@ -175,6 +175,11 @@ def test_what_others_have_written_commands_no_terminal(view_of):
 
 def test_a_line_a_change_where_there_is_no_screen():
     assert milestone(sight("canary, baking")) != milestone(sight("breach, held"))
+    body = copy.deepcopy(a_state("invalid spec"))
+    for condition in body["status"]["conditions"]:
+        condition["message"] = "spec.server.port: is required\nspec.stages: [] is too short"
+    body["status"].pop("gate", None)
+    assert as_line(Sight.of(body, NOW)).endswith("spec.server.port: is required; spec.stages: [] is too short")
     later = Sight.of(a_state("canary, baking"), NOW.replace(second=30))
     assert milestone(sight("canary, baking")) == milestone(later)
 

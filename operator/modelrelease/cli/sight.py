@@ -38,7 +38,7 @@ class Sight:
         generation: Generation of the spec.
         created: When it was created.
         suspended: Whether spec.suspend is true.
-        annotations: The object's annotations.
+        annotations: The object's annotations, without notes about a suspension that is over.
         status: The status.
         spec: What is ordered; None when it cannot be carried out, or is newer than this program.
         contract: What must hold; None when it is not known here.
@@ -69,7 +69,7 @@ class Sight:
             generation=int(meta.get("generation", 0)),
             created=datetime.fromisoformat(meta["creationTimestamp"]) if "creationTimestamp" in meta else None,
             suspended=spec.get("suspend") is True,
-            annotations=_printable(meta.get("annotations") or {}),
+            annotations=_printable(_annotations(meta)),
             status=ReleaseStatus.model_validate(_printable(body.get("status") or {})),
             spec=_spec(spec),
             contract=release.contract if isinstance(release, Release) else None,
@@ -198,6 +198,33 @@ class Sight:
         form = "%H:%M:%S UTC" if moment.date() == self.now.date() else "%Y-%m-%d %H:%M UTC"
         left = moment - self.now
         return f"{moment:{form}} ({f'in {span(left)}' if left > timedelta(0) else self.ago(moment)})"
+
+
+def _annotations(meta: Mapping[str, Any]) -> Mapping[str, str]:
+    """
+    Return the annotations, without who suspended it and why when somebody else has set spec.suspend since.
+
+    Whoever edits the field by other means, in Git or with kubectl, leaves the notes of the time before: they would
+    blame somebody for what another has done. Which write was last, the API server remembers for each field.
+    """
+    found: Mapping[str, str] = meta.get("annotations") or {}
+    noted = _written(meta, "f:metadata", "f:annotations", f"f:{SUSPENDED_BY}")
+    suspended = _written(meta, "f:spec", "f:suspend")
+    if noted is None or suspended is None or suspended <= noted:
+        return found
+    return {name: text for name, text in found.items() if name not in {SUSPENDED_BY, SUSPEND_REASON}}
+
+
+def _written(meta: Mapping[str, Any], *path: str) -> str | None:
+    """Return when whoever set a field last wrote; None when nobody knows."""
+    times = []
+    for entry in meta.get("managedFields") or ():
+        fields = entry.get("fieldsV1")
+        for step in path:
+            fields = (fields or {}).get(step)
+        if fields is not None:
+            times.append(entry.get("time") or "")
+    return max(times, default=None)
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON

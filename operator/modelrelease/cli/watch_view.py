@@ -142,6 +142,6 @@ def as_line(sight: Sight) -> str:
         f"{trial.version} {trial.weight}%" if trial else "-",
         gate.verdict.value if gate else "-",
         sight.reason or "-",
-        (gate.worst if gate and gate.worst else sight.message) or "-",
+        (gate.worst if gate and gate.worst else sight.message.replace("\n", "; ")) or "-",
     ]
     return "  ".join(cells)
