@@ -4,11 +4,16 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.apiserver import api, cluster, namespace
 
 __all__ = ["api", "cluster", "namespace"]
+
+# How quickly examples are made and tried says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 TOGETHER = {
     "modelserver": "modelserver",
