@@ -110,7 +110,9 @@ def test_kubectl_shows_the_columns(cluster: Cluster, namespace: str):
     header, row = cluster.kubectl("get", "mrel", "-n", namespace).splitlines()
 
     assert header.split() == ["NAME", "STAGE", "STABLE", "CANDIDATE", "WEIGHT", "VERDICT", "WORST", "READY", "AGE"]
-    assert row.startswith("radar   canary-5   2026-10-01   2026-11-20   5        Breach    block-rate country=FR +41%")
+    assert row.startswith(
+        "radar   canary-5   2026-10-01   2026-11-20   5        Breach    block-rate country=FR 2.0% -> 2.8%, +41%"
+    )
     wide = cluster.kubectl("get", "mrel", "-n", namespace, "-o", "wide")
     assert "REASON" in wide
     assert "ContractBreached" in wide

@@ -160,6 +160,7 @@ ROWS = "canary,latency,candidate,,0.25,80,100\ncanary,latency,candidate,,0.5,95,
         pytest.param("canary,latency,baseline,,fast,5,10", "column 5 (le): 'fast' is not a bound", id="word"),
         pytest.param("canary,latency,baseline,,NaN,5,10", "a decimal or +Inf is allowed", id="NaN"),
         pytest.param("canary,latency,baseline,,-Inf,5,10", "column 5 (le): '-Inf' is not a bound", id="minus infinity"),
+        pytest.param("canary,latency,baseline,,1e400,5,10", "column 5 (le): '1e400' is not a bound", id="endless"),
         pytest.param(
             "canary,error-rate,baseline,,0.5,5,10",
             "column 5 (le): '0.5' is given, and metric 'error-rate' has no histogram; leave it empty",

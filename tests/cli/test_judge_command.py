@@ -317,6 +317,19 @@ BAD_ROWS = [
     ),
     pytest.param("canary,block-rate,candidate,,1_0,40", "column 5 (events): '1_0' is not a count", id="underscore"),
     pytest.param("canary,block-rate,candidate,,,4", "column 5 (events): '' is not a count", id="nothing"),
+    pytest.param("canary,block-rate,candidate,,0x1,4", "column 5 (events): '0x1' is not a count", id="hexadecimal"),
+    pytest.param("canary,block-rate,candidate,,٣,4", "column 5 (events): '٣' is not a count", id="another script"),
+    pytest.param("canary,block-rate,candidate,,1e400,4", "column 5 (events): 1e400 is more than can", id="endless"),
+    pytest.param(
+        "canary,block-rate,candidate,country=F\x00R,1,4",
+        "column 4 (slice): 'country=F\\x00R' holds the control character '\\x00'; text without any is allowed",
+        id="NUL",
+    ),
+    pytest.param(
+        "canary,block-rate,candidate,country=\x1b[2J,1,4",
+        "column 4 (slice): 'country=\\x1b[2J' holds the control character '\\x1b'",
+        id="commands a terminal",
+    ),
     pytest.param(
         'canary,block-rate,candidate,"country=FR, channel=web, day=1",1,4',
         "allowed are country or country,channel",
@@ -331,6 +344,15 @@ def test_a_bad_row_is_refused_with_its_place(run, tmp_path, row, problem):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"{tmp_path}/counts.csv:9: ")
     assert problem in result.stderr
+
+
+def test_a_file_in_another_encoding_is_refused_with_its_place(tmp_path):
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    counts = tmp_path / "counts.csv"
+    counts.write_bytes((HEALTHY + "canary,block-rate,candidate,country=Curaçao,1,4\n").encode("latin-1"))
+    result = CliRunner().invoke(app, ["judge", str(tmp_path / "contract.yaml"), str(counts)])
+    said = f"{counts}:9: byte 41 of the line is not UTF-8; save the table as UTF-8\n"
+    assert (result.exit_code, result.stderr) == (2, said)
 
 
 def test_every_bad_row_is_told(run):

@@ -10,9 +10,11 @@ Histograms in a counts file: one row for each bucket, as Prometheus has them.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from typing import Final
 
 import numpy as np
 
@@ -65,6 +67,17 @@ Parts = Mapping[Slice, Mapping[str, Histogram]]
 """Histograms by slice and arm."""
 
 
+INFINITE: Final = frozenset({"+inf", "inf"})
+"""How the bound of the last bucket is written, in small letters."""
+
+_DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def decimal(text: str) -> float:
+    """Return the number that a cell says; NaN where there is none: ``1_0`` and the digits of other scripts are none."""
+    return float(text) if _DECIMAL.fullmatch(text) else math.nan
+
+
 def bound_of(text: str) -> float:
     """
     Return the bound that a cell says.
@@ -72,11 +85,8 @@ def bound_of(text: str) -> float:
     Raises:
         RowProblem: It is none.
     """
-    try:
-        bound = float(text)
-    except ValueError:
-        bound = math.nan
-    if math.isnan(bound) or bound == -math.inf:
+    bound = math.inf if text.lower() in INFINITE else decimal(text)
+    if math.isnan(bound) or (math.isinf(bound) and text.lower() not in INFINITE):
         raise RowProblem("le", f"{text!r} is not a bound of a histogram; a decimal or +Inf is allowed")
     return bound
 

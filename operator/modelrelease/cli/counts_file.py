@@ -12,22 +12,21 @@ may give how long the stage has lasted; then verdicts can say how much longer th
 refused here, with its place: in a file it is somebody's mistake.
 """
 
+import codecs
 import csv
 import io
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TextIO, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 
 from modelrelease.api.contract import Contract, Distribution, Metric, Quantile, SliceDimension
 from modelrelease.api.release import Stage
-from modelrelease.cli.bucket_rows import Histogram, bin_counts, bound_of, common_bounds, problems_of
+from modelrelease.cli.bucket_rows import Histogram, bin_counts, bound_of, common_bounds, decimal, problems_of
 from modelrelease.cli.problems import BadInput, RowProblem
 from modelrelease.cli.yaml_file import STANDARD_INPUT
 from modelrelease.core.counts import OVERALL, OVERALL_DIMENSION, Slice, SliceCounts, StageCounts
@@ -86,17 +85,14 @@ def read_counts(
         return _kind(name, stages, telling=telling)
 
     try:
-        with _opened(path) as file:
-            rows = csv.reader(file, strict=True, skipinitialspace=True)
-            header = _header(next(rows, None), path)
-            for cells in rows:
-                if any(cell.strip() for cell in cells) or len(cells) > 1:
-                    row = _Row(header, cells, rows.line_num)
-                    problems += [f"{path}:{problem}" for problem in _add(row, contract, kind_of, found)]
+        rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True, skipinitialspace=True)
+        header = _header(next(rows, None), path)
+        for cells in rows:
+            if any(cell.strip() for cell in cells) or len(cells) > 1:
+                row = _Row(header, cells, rows.line_num)
+                problems += [f"{path}:{problem}" for problem in _add(row, contract, kind_of, found)]
     except OSError as error:
         raise BadInput([f"{path}: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise BadInput([f"{path}: byte {error.start} is not UTF-8"]) from error
     except csv.Error as error:
         raise BadInput([f"{path}:{rows.line_num}: not CSV: {error}"]) from error
     problems = problems or [f"{path}:{problem}" for problem in _together(found, header)]
@@ -108,11 +104,16 @@ def read_counts(
     return tuple(_stage_counts(name, found[name]) for name in planned if name in found)
 
 
-def _opened(path: Path) -> AbstractContextManager[TextIO]:
-    """Return the file at *path*, ``-`` for standard input, without the mark that Excel begins with."""
-    if path != STANDARD_INPUT:
-        return path.open(encoding="utf-8-sig", newline="")
-    return nullcontext(io.StringIO(sys.stdin.read().removeprefix("\ufeff"), newline=""))
+def _text(path: Path) -> str:
+    """Return what the file at *path* holds, ``-`` for standard input, without the mark that Excel begins with."""
+    read = sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes()
+    data = read.removeprefix(codecs.BOM_UTF8)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].split(b"\n")
+        where = f"{path}:{len(before)}: byte {len(before[-1]) + 1} of the line"
+        raise BadInput([f"{where} is not UTF-8; save the table as UTF-8"]) from error
 
 
 def _header(cells: list[str] | None, path: Path) -> dict[str, int]:
@@ -170,6 +171,7 @@ def _placed(line: int, header: Mapping[str, int], column: str, what: str) -> str
 
 
 def _add_row(row: _Row, contract: Contract, kind_of: Callable[[str], Kind], found: dict[str, _StageRows]) -> None:
+    _printable(row)
     metric = contract.metric(_one_of("metric", row["metric"], [metric.name for metric in contract.metrics]))
     arm = _one_of("arm", row["arm"], ARMS)
     dimension, part = _slice(row["slice"], contract)
@@ -186,6 +188,17 @@ def _add_row(row: _Row, contract: Contract, kind_of: Callable[[str], Kind], foun
     if arm in arms:
         raise RowProblem("slice", "stage, metric, arm and slice are those of an earlier row; each is allowed once")
     arms[arm] = (events, of)
+
+
+def _printable(row: _Row) -> None:
+    """Refuse what no terminal should be shown, and what no label of a metric has by intention."""
+    for column in row.header:
+        if found := _CONTROL.search(row[column]):
+            held = f"{row[column]!r} holds the control character {found.group()!r}"
+            raise RowProblem(column, f"{held}; text without any is allowed")
+
+
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _bound(row: _Row, metric: Metric) -> float | None:
@@ -240,11 +253,8 @@ def _one_of(column: str, value: str, allowed: Sequence[str]) -> str:
 
 
 def _number(column: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0) or "_" in text:
+    number = decimal(text)
+    if not number >= 0:
         raise RowProblem(column, f"{text!r} is not a count; a number of 0 or more is allowed")
     if number > LARGEST_COUNT:
         raise RowProblem(column, f"{text} is more than can be counted one by one, {LARGEST_COUNT:.0f}")
