@@ -85,8 +85,10 @@ def bound_of(text: str) -> float:
     Raises:
         RowProblem: It is none.
     """
-    bound = math.inf if text.lower() in INFINITE else decimal(text)
-    if math.isnan(bound) or (math.isinf(bound) and text.lower() not in INFINITE):
+    if text.lower() in INFINITE:
+        return math.inf
+    bound = decimal(text)
+    if not math.isfinite(bound):
         raise RowProblem("le", f"{text!r} is not a bound of a histogram; a decimal or +Inf is allowed")
     return bound
 
