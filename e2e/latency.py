@@ -1,15 +1,18 @@
 """
 From "visible in Prometheus" to "route written", measured after the fact.
 
-The operator's own reader and judge are asked again, from the rollback backwards, what they would have said at each
-moment with no delay of their own. Two readings of "visible" are told: since when they would have said nothing else,
-which is what the operator is held to, and the first moment at which they would ever have said it. Between the two,
-evidence came and went: one arm is scraped before the other. The route's change is timed by a watcher.
+The operator's own reader and gate are asked again, from the rollback backwards, what they would have said at each
+moment with no delay of their own. Each moment gets a reader that remembers nothing: what the baseline tells of noise
+later on, when it may have calmed down, was not known then. Two readings of "visible" are told: since when they would
+have said nothing else, which is what the operator is held to, and the first moment at which they would ever have said
+it. Between the two, evidence came and went: one arm is scraped before the other. The route's change is timed by a
+watcher. It is told, not judged: how long it takes on a busy machine proves nothing (bench/bench_latency.py does).
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,9 +22,10 @@ from modelrelease.adapters.prometheus import PrometheusReader, PrometheusSetting
 from modelrelease.api.parse import Release, parse
 from modelrelease.api.reasons import Outcome
 from modelrelease.api.status import ReleaseStatus
-from modelrelease.core.counts import MetricsUnavailable, StageCounts
-from modelrelease.core.judge import judge
-from modelrelease.core.queries import evidence_window
+from modelrelease.core.counts import MetricsUnavailable
+from modelrelease.core.gate import evaluate
+from modelrelease.core.queries import StageWindow, evidence_window
+from modelrelease.core.verdict import Finding
 
 STEP = timedelta(seconds=0.5)
 LOOK_BACK = timedelta(seconds=30)
@@ -88,24 +92,26 @@ async def _shown(world: World, release: Release, status: ReleaseStatus, *, until
     """Return whether Prometheus showed a breach, for the moments before *until* in the open stage."""
     assert status.candidate is not None
     assert status.stable is not None
-    *earlier, last = status.candidate.stages
-    done = [evidence_window(stage, until, SCRAPE) for stage in earlier]
-    reader = PrometheusReader(PrometheusSettings(url=world.prometheus_url(), lag=timedelta(0)))
+    trial = status.candidate
+    trial.stages[-1] = last = trial.stages[-1].model_copy(update={"end_time": None})
     shown: dict[datetime, bool] = {}
     moment = until
     while moment > max(last.start_time, until - LOOK_BACK):
-        windows = [*done, evidence_window(last.model_copy(update={"end_time": None}), moment, SCRAPE)]
-        evidence = await reader.read(release, windows, status.stable.revision, status.candidate.revision)
-        if isinstance(evidence, MetricsUnavailable):
+        windows = [evidence_window(it, moment, SCRAPE, first=it is trial.stages[0]) for it in trial.evidence_stages]
+        finding = await _found(world, release, status, windows)
+        if isinstance(finding, MetricsUnavailable):
             if not shown:
-                raise LookupError(f"Prometheus could not be read: {evidence.message}")
+                raise LookupError(f"Prometheus could not be read: {finding.message}")
             return shown  # so early in the stage that nothing was counted yet
-        shown[moment.astimezone(UTC)] = _breached(release, evidence)
+        shown[moment.astimezone(UTC)] = finding is not None and finding.outcome is Outcome.BREACH
         moment -= STEP
     return shown
 
 
-def _breached(release: Release, counts: tuple[StageCounts, ...]) -> bool:
-    budget = release.spec.error_budget
-    verdict = judge(release.contract, counts, error_budget=budget, has_baseline=True)
-    return verdict.outcome is Outcome.BREACH
+async def _found(world: World, release: Release, status: ReleaseStatus, windows: list[StageWindow]) -> Finding | None:
+    """Return what the gate would have said at the end of the last window."""
+    assert status.candidate is not None
+    assert status.stable is not None
+    with closing(PrometheusReader(PrometheusSettings(url=world.prometheus_url(), scrape_interval=SCRAPE))) as reader:
+        evidence = await reader.read(release, windows, status.stable.revision, status.candidate.revision)
+    return evaluate(release, status, evidence)
