@@ -22,8 +22,8 @@ def test_a_person_takes_a_candidate_back(stable: World) -> None:
     stable.kubectl.apply(body)
     wait_until("the shadow", lambda: stable.status().get("stage") == "shadow", seconds=180)
     _decide(stable, "Rollback", "customers call")
-    wait_until("the rollback", lambda: stable.status().get("stage") == "RolledBack", seconds=10)
-    wait_until("the answer", lambda: _outcome(stable) == "Applied", seconds=10)
+    wait_until("the rollback", lambda: stable.status().get("stage") == "RolledBack", seconds=60)
+    wait_until("the answer", lambda: _outcome(stable) == "Applied", seconds=60)
     (entry,) = stable.status()["history"]
     assert [decision["decision"] for decision in entry["decisions"]] == ["Rollback"]
     assert stable.status()["rejected"][-1]["reason"] == "Requested"

@@ -49,7 +49,7 @@ def test_a_bad_slice_is_caught_in_canary(stable: World, capsys: pytest.CaptureFi
         stable.kubectl.apply(loans(BAD, stages=CANARY_ONLY))
         wait_until("the rollback", lambda: stable.status().get("stage") == "RolledBack", seconds=600)
         revision = stable.status()["candidate"]["revision"]
-        wait_until("the route", lambda: f"loans-{revision}" not in stable.weights(), seconds=5)
+        wait_until("the route", lambda: f"loans-{revision}" not in stable.weights(), seconds=60)
     delay = seconds_to_route(stable, stable.release(), log)
     with capsys.disabled():
         print(
