@@ -13,7 +13,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import kopf
 import pytest
@@ -301,7 +303,7 @@ def registry(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> kopf.Operator
     return registry
 
 
-def _created(cluster: Cluster, namespace: str, name: str = "radar", **annotations: str) -> dict[str, object]:
+def _created(cluster: Cluster, namespace: str, name: str = "radar", **annotations: str) -> dict[str, Any]:
     """Create a release, and return it as it is then."""
     body = {**a_body("1"), "metadata": {"name": name, "namespace": namespace, "annotations": annotations}}
     [made] = cluster.create(body)
@@ -400,6 +402,64 @@ def test_what_is_told_twice_is_two_events(cluster: Cluster, namespace: str, regi
     with kopf_running(registry, settings):
         told = "fixed upstream: an event that is there is not made again; KubeCluster.emit may go"
         _soon(lambda: len(cluster.names("events", namespace)) >= 2, told)
+
+
+@pytest.fixture
+def peering(cluster: Cluster) -> Iterator[None]:
+    """What kopf's peering needs: its CRD, and one object in which operators tell of themselves."""
+    names = {"plural": "clusterkopfpeerings", "singular": "clusterkopfpeering", "kind": "ClusterKopfPeering"}
+    open_ = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"status": open_}}}
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "clusterkopfpeerings.kopf.dev"},
+        "spec": {
+            "group": "kopf.dev",
+            "names": names,
+            "scope": "Cluster",
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    cluster.create(crd)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=20s", "crd", "clusterkopfpeerings.kopf.dev")
+    cluster.create({"apiVersion": "kopf.dev/v1", "kind": "ClusterKopfPeering", "metadata": {"name": "default"}})
+    yield
+    cluster.remove(crd)
+
+
+@pytest.mark.apiserver
+def test_of_two_equals_none_acts(
+    cluster: Cluster, namespace: str, registry: kopf.OperatorRegistry, peering: None, caplog: pytest.LogCaptureFixture
+):
+    """Peering knows priorities, and no election: two replicas of one Deployment stop each other."""
+    made, heard = _created(cluster, namespace), []
+
+    def hear(meta, **_):
+        if meta["namespace"] == namespace and meta["generation"] > made["metadata"]["generation"]:
+            heard.append(meta["name"])
+
+    kopf.on.event(*RELEASES, registry=registry)(hear)
+
+    def with_peers() -> kopf.OperatorSettings:
+        settings = quiet_settings()
+        settings.peering.standalone, settings.peering.clusterwide = False, True
+        return settings
+
+    def pauses() -> int:
+        return sum("Pausing all operators" in record.getMessage() for record in caplog.records)
+
+    told = "fixed upstream: one of two equals acts; election.py may be compared with kopf's peering"
+    with (
+        kopf_running(registry, with_peers(), identity="one"),
+        kopf_running(registry, with_peers(), identity="other"),
+    ):
+        _soon(lambda: pauses() == 2, told)
+        time.sleep(1)
+        cluster.patch("mrel", namespace, "radar", {"spec": {"suspend": True}})
+        time.sleep(2)
+        acted = list(heard)
+    assert acted == [], told
 
 
 def _soon(condition, told: str) -> None:
