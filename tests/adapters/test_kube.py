@@ -5,6 +5,7 @@ import copy
 import json
 import random
 import re
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
 from e2e.cluster import paths
-from modelrelease.adapters.errors import Conflict, Forbidden, NotFound, Refused, UnknownKind, Unreachable
+from modelrelease.adapters.errors import Conflict, Forbidden, NotFound, Overtaken, Refused, UnknownKind, Unreachable
 from modelrelease.adapters.gateway import route_manifest
 from modelrelease.adapters.kube import KubeCluster
 from modelrelease.api.decision import DecisionSpec
@@ -544,6 +545,17 @@ class TestEvents:
         assert failed == [1]
 
 
+GATE_PASSED = Announcement("Normal", "GatePassed", "all well", NOW)
+
+
+async def _read(kube, answers):
+    """Have a stubbed KubeCluster read a release, and return it."""
+    answers.append((200, {}))
+    await kube.get_release("a", "b")
+    meta = {"namespace": "a", "name": "b", "uid": "u", "resourceVersion": "1"}
+    return {"apiVersion": "modelrelease.dev/v1alpha1", "kind": "ModelRelease", "metadata": meta}
+
+
 class TestFailures:
     """The answers of an API server in trouble, from a stub: the real one does not fail on demand."""
 
@@ -564,6 +576,18 @@ class TestFailures:
         answers += [(status, {})] * 3
         with pytest.raises(error, match=r"GET /apis/modelrelease\.dev/v1alpha1/namespaces/a/modelreleases/b"):
             await kube.get_release("a", "b")
+
+    async def test_a_quota_that_others_write_does_not_say_that_an_object_exists(self, stub):
+        """A create is then answered with the same 409 as one of a name that is taken: neither kept nor told."""
+        kube, answers, _ = stub
+        release = await _read(kube, answers)
+        for reason, done in (("Conflict", False), ("AlreadyExists", True)):
+            answers += [(409, {}, reason)] * 2
+            await kube.emit(release, GATE_PASSED)
+            assert kube.emitted(release, GATE_PASSED) is done
+            kept = kube.keep({"kind": "ConfigMap", "metadata": {"name": "left", "namespace": "a"}})
+            with nullcontext() if done else pytest.raises(Overtaken, match="trouble"):
+                await kept
 
     async def test_a_request_to_wait_is_obeyed_within_bounds(self, stub):
         """A Retry-After of an hour is not an order to stand still."""
@@ -634,13 +658,14 @@ class TestFailures:
 
     @pytest.fixture
     async def stub(self):
-        """A KubeCluster, the list of answers it will get (status, headers), and the seconds it slept."""
-        answers: list[tuple[int, dict[str, str]]] = []
+        """A KubeCluster, the list of answers it will get (status, headers, reason if any), and the seconds it slept."""
+        answers: list[tuple[int, dict[str, str]] | tuple[int, dict[str, str], str]] = []
         slept: list[float] = []
 
         async def answer(_: web.Request) -> web.Response:
-            status, headers = answers.pop(0)
-            body = {"metadata": {"name": "b"}} if status == 200 else {"kind": "Status", "message": "trouble"}
+            status, headers, *reason = answers.pop(0)
+            trouble = {"kind": "Status", "message": "trouble", "reason": "".join(reason)}
+            body = {"metadata": {"name": "b"}} if status == 200 else trouble
             text = "404 page not found" if "Content-Type" in headers else json.dumps(body)
             return web.Response(status=status, headers=headers, text=text)
 

@@ -5,6 +5,7 @@ What it is told is one function from a call to an answer. It hears every call in
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ class Proxy:
         self._upstream = upstream
         self._trust = trust
         self._watches: list[web.Request] = []
+        self._hole: list[socket.socket] = []
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -108,13 +110,52 @@ class Proxy:
         # Who hangs up is not served on: a watch of a dead operator ends at the API server too.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await self._listen(0)
+        self._port: int = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self._port}"
         return self
 
+    async def _listen(self, port: int) -> None:
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port)
+        await self._site.start()
+
     async def __aexit__(self, *_: object) -> None:
+        self._fill_hole()
         await self._runner.cleanup()
         await self._session.close()
+
+    async def end(self) -> None:
+        """Be a process that has ended: its connections are reset, and new ones are refused."""
+        await self._site.stop()
+        assert self._runner.server is not None
+        for connection in self._runner.server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def vanish(self) -> None:
+        """Be a host that is gone: who connects hears nothing."""
+        await self.end()
+        hole = socket.socket()
+        hole.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        hole.bind(("127.0.0.1", self._port))
+        hole.listen(0)
+        self._hole = [hole]
+        # One that nobody accepts fills the queue; from then on, the system drops what comes.
+        for _ in range(4):
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", self._port))
+            self._hole.append(waiting)
+        await asyncio.sleep(0.1)
+
+    async def come_back(self) -> None:
+        """Listen again after ``end`` or ``vanish``."""
+        self._fill_hole()
+        await self._listen(self._port)
+
+    def _fill_hole(self) -> None:
+        while self._hole:
+            self._hole.pop().close()
 
     def cut_watches(self) -> None:
         """Reset every watch that is open, so that the next ones meet the behaviour of now."""

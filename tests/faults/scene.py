@@ -9,14 +9,17 @@ The operator is the real process; one for each ``Stage``, which is a namespace w
 
 import asyncio
 import json
+import math
 import os
 import signal
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,13 @@ def revision(version: str) -> str:
     release = parse({**a_body(version), "spec": a_spec(version, stages())})
     assert isinstance(release, Release), release
     return release.desired.name
+
+
+async def a_new_second() -> float:
+    """Wait for the next second and return its Unix time: what the operator records, it records to the second."""
+    second = math.floor(time.time()) + 1.0
+    await asyncio.sleep(second - time.time() + 0.01)
+    return second
 
 
 class Api:
@@ -321,6 +331,27 @@ class Place:
         """Return what the operator told; the API server tells of things too (``ClusterIPNotAllocated``)."""
         listed = await self.scene.api.call("GET", f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")
         return [it for it in listed["items"] if it.get("reportingController") == REPORTING_CONTROLLER]
+
+    async def told(self, name: str, wanted: Mapping[str, int], since: float = 0.0, seconds: float = 20.0) -> None:
+        """
+        Wait until each reason in *wanted* is told of a release as often as it says, and fail if it never is.
+
+        Args:
+            name, wanted: The release, and how many events of each reason.
+            since: Only events of transitions since this Unix time, a new second.
+            seconds: How long to wait: an event is written after the status that it tells of.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            said = await self._reasons(name, since)
+            if {reason: said[reason] for reason in wanted} == wanted:
+                return
+            assert time.monotonic() < deadline, f"{name}: told {dict(said)}, wanted {dict(wanted)}"
+            await asyncio.sleep(0.5)
+
+    async def _reasons(self, name: str, since: float) -> Counter[str]:
+        moments = ((it, datetime.fromisoformat(it["eventTime"]).timestamp()) for it in await self.events())
+        return Counter(it["reason"] for it, at in moments if at >= since and it["regarding"]["name"] == name)
 
 
 @asynccontextmanager

@@ -1,9 +1,10 @@
 """Rollouts under a clock that jumps: no stage gets shorter, nobody is blamed, and a breach is heard at any time."""
 
 import copy
+import time
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -193,3 +194,41 @@ async def test_a_jump_does_not_make_news_old(by):
     lab.now += MINUTE
     await look(lab, jump)
     assert {"RolledBack", "RevisionRejected"} <= set(reasons(lab))
+
+
+ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
+CHANGES = {
+    "to summer time": datetime(2026, 3, 29, 0, 50, tzinfo=UTC),
+    "and back": datetime(2026, 10, 25, 0, 50, tzinfo=UTC),
+}
+
+
+@pytest.fixture
+def in_zone(monkeypatch):
+    """Put this process into a time zone, until the end of the test."""
+
+    def put(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield put
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_the_zone_of_the_machine_and_its_summer_time_change_nothing(change, in_zone):
+    """A rollout over the night in which clocks are turned is the same, to the second, wherever the operator runs."""
+    told = {}
+    for zone in ZONES:
+        in_zone(zone)
+        lab = await a_lab()
+        began = lab.now = CHANGES[change]
+        release(lab, "2")
+        stages = []
+        while lab.kube.status["stage"] != "full" and lab.now < began + timedelta(hours=3):
+            stages.append((lab.now - began, await look(lab)))
+            lab.now += MINUTE
+        told[zone] = (stages, lab.kube.status)
+    assert told["UTC"][0][-1][1] == "full"
+    assert [zone for zone in ZONES if told[zone] != told["UTC"]] == []

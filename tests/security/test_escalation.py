@@ -6,6 +6,8 @@ The operator reconciles with exactly the rights of its chart, on a real API serv
 
 import copy
 import json
+import re
+import sys
 from datetime import UTC, datetime, timedelta
 
 import promql_parser
@@ -16,12 +18,12 @@ from prometheus_client import CollectorRegistry
 from modelrelease.adapters.errors import AdapterError, Conflict
 from modelrelease.adapters.kube import KubeCluster
 from modelrelease.adapters.telemetry import Telemetry
-from modelrelease.api.parse import InvalidSpec, parse
+from modelrelease.api.parse import MOST_BYTES, InvalidSpec, parse
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.queries import StageWindow, stage_queries
 from modelrelease.reconcile import World, reconcile
 from tests.adapters.test_kube import _manifests
-from tests.builders import NOW, a_body, a_release
+from tests.builders import NOW, a_body, a_contract, a_release
 from tests.security.conftest import ACCOUNT, HOME, Admin, a_gateway, a_gateway_class
 
 pytestmark = pytest.mark.apiserver
@@ -51,17 +53,28 @@ def mallory(cluster, namespace):
     )
 
     def write(name="shop", version="1", **spec):
-        given = a_body(version, **spec)
+        given = _without_nothing(a_body(version, **spec))
         body = {**given, "metadata": {"name": name, "namespace": namespace}}
         return cluster.kubectl("apply", "--server-side", f"--as={MALLORY}", "-f", "-", given=body)
 
     return write
 
 
+def _without_nothing(body):
+    """Return the release without what its spec gives as None."""
+    return {**body, "spec": {key: value for key, value in body["spec"].items() if value is not None}}
+
+
 @pytest.fixture
-async def operator(cluster, install):
+def installed(install):
+    """The operator's account, with the rights of the chart in all namespaces."""
+    return install()
+
+
+@pytest.fixture
+async def operator(cluster, installed):
     """Reconcile with the rights of the chart: three ticks, as the engine would, errors and all."""
-    access = install().access.server.kubeconfig
+    access = installed.access.server.kubeconfig
     token = json.loads(access.read_text())["users"][0]["user"]["token"]
     configuration = Configuration(host=cluster.server.url, ssl_ca_cert=str(cluster.server.ca_file))
     configuration.api_key["BearerToken"] = f"Bearer {token}"
@@ -288,6 +301,104 @@ async def test_of_a_gateway_elsewhere_is_told_that_it_exists_and_what_its_class_
         told = cluster.kubectl("get", "mrel,events", "-n", namespace, "-o", "json")
         assert says in condition(cluster, namespace)["message"]
         assert [secret for secret in SECRETS if secret in told] == []
+
+
+async def test_of_other_namespaces_only_the_gateway_that_she_names_is_read(
+    cluster, mallory, operator, installed, namespace
+):
+    """By the API server's own log, whatever has the names that she writes there, too."""
+    other = f"{namespace}-bank"
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}}, a_gateway(other))
+    promise = {**a_contract("promise"), "metadata": {"name": "promise", "namespace": other}}
+    cluster.create(promise, *_victims(other, "shop", a_release("1").desired.name, {}, []))
+    through = {"gatewayAPI": {"parentRefs": [{"name": "public", "namespace": other}]}}
+    mallory("shop", traffic=through)
+    mallory("referring", contract=None, contractRef={"name": "promise"}, traffic=through)
+    for name in ("shop", "referring"):
+        assert await operator(namespace, name) == []
+    assert condition(cluster, namespace, "referring")["reason"] == "ContractNotFound"
+    requests = [event for event in installed.requests() if "objectRef" in event]
+    elsewhere = [event for event in requests if event["objectRef"].get("namespace") != namespace]
+    assert len(elsewhere) < len(requests), "the log is a real one"
+    reached = {(it["verb"], it["objectRef"].get("namespace"), it["objectRef"]["resource"]) for it in elsewhere}
+    assert reached == {("get", other, "gateways"), ("get", None, "gatewayclasses")}
+
+
+ELSEWHERE = ("../../kube-system/configmaps/x", "..", "a/b", "a%2Fb", "a?b=c", "a#b", "a b", "")
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_name_is_no_path(mallory, name):
+    """Names become parts of addresses at the API server: what could lead elsewhere is refused, at both doors."""
+
+    def through(**parent):
+        return {"traffic": {"gatewayAPI": {"parentRefs": [{"name": "public", **parent}]}}}
+
+    for where, spec in {
+        "spec.traffic.gatewayAPI.parentRefs[0].name": through(name=name),
+        "spec.traffic.gatewayAPI.parentRefs[0].namespace": through(namespace=name),
+        "spec.contractRef.name": {"contract": None, "contractRef": {"name": name}},
+    }.items():
+        refused = parse(_without_nothing(a_body(**spec)))
+        assert isinstance(refused, InvalidSpec)
+        assert refused.message.startswith(where)
+        with pytest.raises(AssertionError, match=re.escape(where)):
+            mallory(**spec)
+
+
+URL = "http://evil.example.com:8443/x"
+
+
+class Addresses:
+    """Whom this process connects to, and which names it looks up."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+        self._noting = True
+        sys.addaudithook(self._note)  # there is no way to take one away
+
+    def _note(self, event: str, details: tuple[object, ...]) -> None:
+        if not self._noting:
+            return
+        if event == "socket.connect" and isinstance(details[1], tuple):
+            self.asked.add(f"{details[1][0]}:{details[1][1]}")
+        if event == "socket.getaddrinfo":
+            self.asked.add(f"{details[0]}:{details[1]}")
+
+    def end(self) -> None:
+        self._noting = False
+
+
+async def test_no_text_of_a_spec_is_an_address(cluster, mallory, operator, namespace):
+    """Wherever a text may stand, a URL is only that: the operator talks to the API server, and looks no name up."""
+    container = {
+        "name": "server",
+        "image": "evil.example.com:8443/x",
+        "args": [URL],
+        "env": [{"name": "U", "value": URL}],
+    }
+    contract = copy.deepcopy(a_body()["spec"]["contract"])
+    contract["slices"][0]["expected"] = [URL]
+    contract["metrics"][0]["ratio"]["events"] = f'd_total{{decision="{URL}"}}'
+    match = {"headers": [{"name": "X-Url", "value": URL}]}
+    gateways = {"parentRefs": [{"name": "public"}], "hostnames": ["evil.example.com"], "matches": [match]}
+    addresses = Addresses()
+    try:
+        mallory(
+            owner=URL,
+            model={"version": URL, "lineage": {"data": URL}},
+            server={
+                "port": 3000,
+                "template": {"metadata": {"annotations": {"u": URL}}, "spec": {"containers": [container]}},
+            },
+            contract=contract,
+            traffic={"gatewayAPI": gateways},
+        )
+        assert await operator(namespace) == []
+    finally:
+        addresses.end()
+    assert cluster.names("deployment", namespace), "the spec is a good one"
+    assert addresses.asked == {cluster.server.url.removeprefix("https://")}
 
 
 def _lacking_mirror():
@@ -539,6 +650,18 @@ def _unbounded(schema, where):
     for name in ("items", "additionalProperties"):
         if isinstance(schema.get(name), dict):
             yield from _unbounded(schema[name], f"{where}[]")
+
+
+async def test_a_spec_of_a_megabyte_is_told_and_nothing_else_happens(cluster, mallory, operator, namespace):
+    """The API server takes it, for a pod template may hold anything; the operator says how much is allowed."""
+    template = copy.deepcopy(MODEST)
+    template["spec"]["containers"][0]["env"] = [{"name": "BLOB", "value": "x" * 1_000_000}]
+    mallory(server={"port": 3000, "template": template})
+    assert await operator(namespace) == []
+    assert condition(cluster, namespace)["reason"] == "InvalidSpec"
+    assert f"allowed are {MOST_BYTES}" in condition(cluster, namespace)["message"]
+    assert len(json.dumps(cluster.get("mrel", namespace, "shop")["status"])) < 10_000
+    assert cluster.names("deployment,service,controllerrevision,configmap,httproute", namespace) == set()
 
 
 def test_the_smallest_interval_is_no_busy_loop():

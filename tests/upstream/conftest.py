@@ -60,7 +60,7 @@ def server() -> Iterator[Server]:
             it.asked.append((parts.path, query))
             it.reply(self, parts.path, query)
 
-        do_PUT = do_GET  # noqa: N815 - as http.server calls it
+        do_PUT = do_PATCH = do_GET  # noqa: N815 - as http.server calls it
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -83,16 +83,22 @@ class Run:
     error: BaseException | None = None
 
 
+def quiet_settings() -> kopf.OperatorSettings:
+    """Return settings with which kopf tells and asks no more than its handlers need."""
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    return settings
+
+
 @contextmanager
 def kopf_running(
     registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings | None = None, **options: Any
 ) -> Iterator[Run]:
-    """Run kopf in a thread of its own, until the end of the block."""
+    """Run kopf in a thread of its own, until the end of the block; quietly, unless *settings* say otherwise."""
     run, stop, ready = Run(), threading.Event(), threading.Event()
-    settings = settings or kopf.OperatorSettings()
-    settings.peering.standalone = True
-    settings.scanning.disabled = True
-    settings.posting.enabled = False
+    settings = settings or quiet_settings()
 
     def target() -> None:
         operator = kopf.operator(

@@ -5,13 +5,17 @@ A test that fails here is good news: it says which of our code may go.
 """
 
 import asyncio
+import copy
 import json
+import logging
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import kopf
 import pytest
@@ -19,7 +23,7 @@ import pytest
 from e2e.cluster.ports import free_port
 from tests.apiserver import Cluster
 from tests.builders import a_body
-from tests.upstream.conftest import Server, answer, kopf_running, until
+from tests.upstream.conftest import Server, answer, kopf_running, quiet_settings, until
 
 pytestmark = pytest.mark.slow
 
@@ -223,21 +227,260 @@ def test_it_waits_for_ever_by_default():
     assert None in timeouts, "fixed upstream: watches have timeouts by default; ours in settings_for_kopf may go"
 
 
-@pytest.mark.apiserver
-def test_a_timer_dies_of_one_refused_patch(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch):
-    """Its object is never looked at again, in silence: a rollback that never comes."""
-    body = a_body("1")
-    body["metadata"] = {"name": "radar", "namespace": namespace}
-    cluster.create(body)
+def test_it_watches_kinds_and_namespaces_by_default(server: Server):
+    """That would be two more rights in the whole cluster, for an operator of one namespace as well."""
+    FakeApi(server, lists=[[]])
+    settings = quiet_settings()
+    settings.scanning.disabled = kopf.OperatorSettings().scanning.disabled
+    with kopf_running(_registry(server), settings):
+        until(lambda: any(path == LIST for path, _ in server.asked))
+        time.sleep(0.5)
+    asked = {path for path, _ in server.asked}
+    told = "fixed upstream: it watches nothing that nobody handles; scanning.disabled in settings_for_kopf may go"
+    assert "/apis/apiextensions.k8s.io/v1/customresourcedefinitions" in asked, told
+
+
+def test_it_asks_for_the_name_of_its_user(server: Server, monkeypatch: pytest.MonkeyPatch):
+    """The user id of a container has none, and kopf would not even begin."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.delenv("POD_ID", raising=False)
+    FakeApi(server, lists=[[]])
+    with kopf_running(_registry(server), identity=None) as run:
+        run.ended.wait(5)
+    assert isinstance(run.error, KeyError), "fixed upstream: it runs as anybody; identity= in _Session may go"
+
+
+def test_it_says_that_signals_are_not_its_matter(server: Server, caplog: pytest.LogCaptureFixture):
+    """A warning at each start of a thread that is not to handle any."""
+    FakeApi(server, lists=[["a"]])
+    speaker = logging.getLogger("kopf._core.reactor.running")
+    ours, speaker.filters = speaker.filters, []
+    try:
+        with kopf_running(_registry(server)):
+            until(lambda: any(path == LIST for path, _ in server.asked))
+    finally:
+        speaker.filters = ours
+    told = "fixed upstream: it does not warn of signals; the filter in handlers.py may go"
+    assert any("OS signals" in record.getMessage() for record in caplog.records), told
+
+
+def test_a_limit_of_workers_starves(server: Server):
+    """A worker keeps its place while it idles: with 1,000 objects and a limit, most of them wait for minutes."""
+    FakeApi(server, lists=[["a", "b", "c"]])
+    settings, told = quiet_settings(), []
+    settings.queueing.worker_limit = 1
+    with kopf_running(_registry(server, lambda event, **_: told.append(event["object"]["metadata"]["name"])), settings):
+        until(lambda: told)
+        time.sleep(2)
+        heard = list(told)
+    assert len(heard) == 1, "fixed upstream: a worker without work makes room; engine.py may leave its limit to kopf"
+
+
+def test_a_limit_of_workers_and_an_index_stand_still(server: Server):
+    """The first worker waits until all objects are indexed, and keeps the others from indexing theirs."""
+    FakeApi(server, lists=[["a", "b"]])
+    settings, told, indexed = quiet_settings(), [], []
+    settings.queueing.worker_limit, settings.queueing.idle_timeout = 1, 0.2
+    registry = _registry(server, lambda event, **_: told.append(event["object"]["metadata"]["name"]))
+    kopf.index(*RELEASES, registry=registry)(lambda name, **_: indexed.append(name))
+    with kopf_running(registry, settings):
+        until(lambda: indexed)
+        time.sleep(3)
+        state = (len(indexed), list(told))
+    assert state == (1, []), "fixed upstream: an index and a limit go together; kopf's limit may do for engine.py"
+
+
+@pytest.fixture
+def registry(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> kopf.OperatorRegistry:
+    """Where handlers of an operator on the real API server are registered."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.server.kubeconfig))
-    registry, looked = kopf.OperatorRegistry(), []
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(lambda settings, **_: kopf.login_with_kubeconfig(settings=settings))
+    return registry
+
+
+def _created(cluster: Cluster, namespace: str, name: str = "radar", **annotations: str) -> dict[str, Any]:
+    """Create a release, and return it as it is then."""
+    body = {**a_body("1"), "metadata": {"name": name, "namespace": namespace, "annotations": annotations}}
+    [made] = cluster.create(body)
+    return made
+
+
+LAST_HANDLED = "kopf.zalando.org/last-handled-configuration"
+
+
+@pytest.mark.apiserver
+def test_its_patch_overwrites_what_it_has_not_seen(cluster: Cluster, namespace: str, registry: kopf.OperatorRegistry):
+    """A merge patch that names no version: of two writers, the one that knows less wins."""
+    _created(cluster, namespace)
+    written: list[str] = []
+
+    async def decide(patch, meta, **_):
+        if meta["namespace"] != namespace or written:
+            return
+        await asyncio.to_thread(cluster.patch, "mrel", namespace, "radar", {"status": {"stage": "theirs"}}, status=True)
+        patch.status["stage"] = "ours"
+        written.append(meta["resourceVersion"])
+
+    kopf.on.event(*RELEASES, registry=registry)(decide)
+    with kopf_running(registry):
+        until(lambda: written)
+        time.sleep(1.5)
+    told = "fixed upstream: a patch names the version that was seen; KubeCluster.write_status may be compared with it"
+    assert cluster.get("mrel", namespace, "radar")["status"]["stage"] == "ours", told
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("register", [kopf.on.create, kopf.on.update], ids=["create", "update"])
+def test_a_handler_writes_into_every_object(cluster: Cluster, namespace: str, registry, register):
+    """The whole spec once more, in an annotation that Git does not know, also where the handler does nothing."""
+    made = _created(cluster, namespace)
+    register(*RELEASES, registry=registry)(lambda **_: None)
+
+    def written() -> dict[str, str]:
+        found = cluster.get("mrel", namespace, "radar")["metadata"].get("annotations", {})
+        return {name: text for name, text in found.items() if "kopf" in name}
+
+    with kopf_running(registry):
+        told = "fixed upstream: handlers leave objects as they are; handlers.py may use them"
+        _soon(written, told)
+    assert json.loads(written()[LAST_HANDLED])["spec"] == made["spec"], told
+
+
+@pytest.mark.apiserver
+def test_a_timer_puts_a_finalizer_on_every_object(cluster: Cluster, namespace: str, registry: kopf.OperatorRegistry):
+    """While the operator is away, none of them can be deleted."""
+    _created(cluster, namespace)
+    kopf.timer(*RELEASES, interval=60, registry=registry)(lambda **_: None)
+    try:
+        with kopf_running(registry):
+            _soon(
+                lambda: cluster.get("mrel", namespace, "radar")["metadata"].get("finalizers"),
+                "fixed upstream: a timer needs no finalizer; engine.py may be compared with kopf.timer",
+            )
+    finally:
+        cluster.patch("mrel", namespace, "radar", {"metadata": {"finalizers": None}})
+
+
+@pytest.mark.apiserver
+def test_a_copy_is_no_new_object(cluster: Cluster, namespace: str, registry: kopf.OperatorRegistry):
+    """Who copies a release from ``kubectl get -o yaml`` copies what kopf remembers, too: the copy was never created."""
+    made = _created(cluster, namespace)
+    remembered = {"spec": copy.deepcopy(made["spec"])}
+    remembered["spec"]["model"]["version"] = "0"
+    _created(cluster, namespace, "copy", **{LAST_HANDLED: json.dumps(remembered)})
+    heard: list[tuple[str, str]] = []
+
+    def hear(name, reason, **_):
+        heard.append((str(reason), name))
+
+    for register in (kopf.on.create, kopf.on.update):
+        register(*RELEASES, registry=registry)(hear)
+    with kopf_running(registry):
+        until(lambda: {name for _, name in heard} >= {"radar", "copy"})
+    told = "fixed upstream: a new object is new whatever it says; on.create may be compared with our informer"
+    assert ("update", "copy") in heard, told
+
+
+@pytest.mark.apiserver
+def test_what_is_told_twice_is_two_events(cluster: Cluster, namespace: str, registry: kopf.OperatorRegistry):
+    """An operator that was killed and says it again, to be sure, tells people of two transitions."""
+    _created(cluster, namespace)
+    settings = quiet_settings()
+    settings.posting.enabled = True
+
+    def tell(body, meta, **_):
+        if meta["namespace"] == namespace:
+            for _ in range(2):
+                kopf.event(body, type="Normal", reason="RolledBack", message="the same transition")
+
+    kopf.on.event(*RELEASES, registry=registry)(tell)
+    with kopf_running(registry, settings):
+        told = "fixed upstream: an event that is there is not made again; KubeCluster.emit may go"
+        _soon(lambda: len(cluster.names("events", namespace)) >= 2, told)
+
+
+@pytest.fixture
+def peering(cluster: Cluster) -> Iterator[None]:
+    """What kopf's peering needs: its CRD, and one object in which operators tell of themselves."""
+    names = {"plural": "clusterkopfpeerings", "singular": "clusterkopfpeering", "kind": "ClusterKopfPeering"}
+    open_ = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"status": open_}}}
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "clusterkopfpeerings.kopf.dev"},
+        "spec": {
+            "group": "kopf.dev",
+            "names": names,
+            "scope": "Cluster",
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    cluster.create(crd)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=20s", "crd", "clusterkopfpeerings.kopf.dev")
+    cluster.create({"apiVersion": "kopf.dev/v1", "kind": "ClusterKopfPeering", "metadata": {"name": "default"}})
+    yield
+    cluster.remove(crd)
+
+
+@pytest.mark.apiserver
+def test_of_two_equals_none_acts(
+    cluster: Cluster, namespace: str, registry: kopf.OperatorRegistry, peering: None, caplog: pytest.LogCaptureFixture
+):
+    """Peering knows priorities, and no election: two replicas of one Deployment stop each other."""
+    made, heard = _created(cluster, namespace), []
+
+    def hear(meta, **_):
+        if meta["namespace"] == namespace and meta["generation"] > made["metadata"]["generation"]:
+            heard.append(meta["name"])
+
+    kopf.on.event(*RELEASES, registry=registry)(hear)
+
+    def with_peers() -> kopf.OperatorSettings:
+        settings = quiet_settings()
+        settings.peering.standalone, settings.peering.clusterwide = False, True
+        return settings
+
+    def pauses() -> int:
+        return sum("Pausing all operators" in record.getMessage() for record in caplog.records)
+
+    told = "fixed upstream: one of two equals acts; election.py may be compared with kopf's peering"
+    with (
+        kopf_running(registry, with_peers(), identity="one"),
+        kopf_running(registry, with_peers(), identity="other"),
+    ):
+        _soon(lambda: pauses() == 2, told)
+        time.sleep(1)
+        cluster.patch("mrel", namespace, "radar", {"spec": {"suspend": True}})
+        time.sleep(2)
+        acted = list(heard)
+    assert acted == [], told
+
+
+def _soon(condition, told: str) -> None:
+    """Wait until *condition* holds; say what was *told* when it does not."""
+    try:
+        until(condition, seconds=15)
+    except AssertionError:
+        raise AssertionError(told) from None
+
+
+@pytest.mark.apiserver
+def test_a_timer_dies_of_one_refused_patch(cluster: Cluster, namespace: str, registry: kopf.OperatorRegistry):
+    """Its object is never looked at again, in silence: a rollback that never comes."""
+    _created(cluster, namespace)
+    looked = []
 
     async def look(patch, meta, **_):
         if meta["namespace"] == namespace:
             looked.append(time.monotonic())
             patch.status["stage"] = 7 if len(looked) == 2 else f"look-{len(looked)}"  # The schema wants a string.
 
-    kopf.on.login(registry=registry)(lambda settings, **_: kopf.login_with_kubeconfig(settings=settings))
     kopf.timer(*RELEASES, interval=0.2, registry=registry)(look)
     with kopf_running(registry) as run:
         until(lambda: len(looked) >= 2)

@@ -4,9 +4,12 @@ prometheus-api-client, as it is: why ``adapters/prometheus.py`` gives it a sessi
 A test that fails here is good news: it says which of our code may go.
 """
 
+import inspect
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import requests
@@ -45,6 +48,73 @@ def test_it_waits_for_ever(server: Server):
     assert PrometheusConnect(server.url, session=session)._timeout is None, told
     server.ended.set()
     asking.join(10)
+
+
+def test_an_answer_may_drip_for_ever(server: Server):
+    """A timeout is for each read: who sends a byte now and then is never given up."""
+
+    def drip(request, path, query):
+        body = b'{"status": "success", "data": {"result": []}}'
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        for byte in body:
+            request.wfile.write(bytes([byte]))
+            request.wfile.flush()
+            time.sleep(0.03)
+
+    server.reply = drip
+    began = time.monotonic()
+    connection = PrometheusConnect(server.url, timeout=0.3)
+    result = None
+    with suppress(requests.RequestException):
+        result = connection.custom_query("up")
+    told = "fixed upstream: a timeout is for the whole answer; the deadline in _bounded may go"
+    assert (result, time.monotonic() - began > 1) == ([], True), told
+
+
+def test_it_blocks():
+    """A question keeps its thread; in the loop of the operator it would keep everybody."""
+    asks = (PrometheusConnect.custom_query, PrometheusConnect.custom_query_range)
+    assert not any(map(inspect.iscoroutinefunction, asks)), "fixed upstream: it can be awaited; the threads may go"
+
+
+def test_it_would_send_our_questions_through_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch):
+    """An HTTP_PROXY meant for other traffic would see them, and the token that goes with them."""
+    monkeypatch.setenv("http_proxy", server.url)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.reply = _says(_vector("1"))
+    PrometheusConnect("http://prometheus.invalid").custom_query("up")
+    assert server.asked, "fixed upstream: the environment is not trusted; trust_env=False in _session may go"
+
+
+def test_it_sends_what_stands_in_a_netrc(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A password of whoever started the operator goes to whatever Prometheus is configured."""
+    file = tmp_path / "netrc"
+    file.write_text("machine 127.0.0.1 login ana password secret\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+    sent = []
+
+    def reply(request, path, query):
+        sent.append(request.headers["Authorization"])
+        answer(request, _vector("1"))
+
+    server.reply = reply
+    PrometheusConnect(server.url).custom_query("up")
+    [login] = sent
+    assert login is not None, "fixed upstream: no .netrc is read; trust_env=False in _session may go"
+
+
+def test_a_range_begins_at_a_whole_second(server: Server):
+    """What is asked about half seconds is answered about others, without a word."""
+    server.reply = _says({"status": "success", "data": {"resultType": "matrix", "result": []}})
+    first, last = datetime.fromtimestamp(1000.4, UTC), datetime.fromtimestamp(1009.6, UTC)
+    PrometheusConnect(server.url).custom_query_range("up", first, last, "1s")
+    [(_, asked)] = server.asked
+    told = "fixed upstream: a range is asked for as it is given; RangeQuery may have parts of seconds"
+    assert (asked["start"], asked["end"]) == ("1000", "1010"), told
 
 
 def test_it_asks_a_struggling_server_four_times(server: Server, monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,10 @@ class Conflict(AdapterError):  # noqa: N818 - reads as what happened
     """The object has changed since it was read, or one of its name exists already: read again and decide anew."""
 
 
+class Exists(Conflict):
+    """There is an object of that name: nothing was created."""
+
+
 class Overtaken(Conflict):
     """Somebody wrote the object after it was read and before our write came: the next tick decides anew."""
 

@@ -36,6 +36,7 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from modelrelease.adapters.errors import (
     AdapterError,
     Conflict,
+    Exists,
     Forbidden,
     NotFound,
     NotLeading,
@@ -561,11 +562,18 @@ class KubeCluster:
         return await self._call("DELETE", kind.path(namespace, name), body=options)
 
     async def keep(self, dossier: Object) -> None:
-        """Create a ConfigMap that is never changed; its name tells its content, so one that exists is it."""
+        """
+        Create a ConfigMap that is never changed; its name tells its content, so one that exists is it.
+
+        Raises:
+            Overtaken: Others write the quota of the namespace at this moment.
+        """
         try:
             await self._call("POST", _CONFIG_MAP.path(dossier["metadata"]["namespace"]), body=dossier)
-        except Conflict:
+        except Exists:
             return
+        except Conflict as error:
+            raise Overtaken(str(error)) from error
 
     async def drop(self, namespace: str, name: str, uid: str) -> None:
         """Delete the very ConfigMap that was seen; one that is absent, or another of its name, is left alone."""
@@ -586,7 +594,7 @@ class KubeCluster:
         meta = body["metadata"]
         try:
             await self._call("POST", _EVENT.path(meta["namespace"]), body=self._event(body, announcement))
-        except Conflict:
+        except Exists:
             pass  # the name is a digest of what is said: it has been said
         except AdapterError as error:
             self._event_failed()
@@ -735,7 +743,9 @@ def _failure(method: str, path: str, status: int, answer: Object | None) -> Adap
             return UnknownKind(f"{method} {path}: the API server does not know this kind; is its CRD installed?")
         case 404:
             return NotFound(message)
-        case 409:
+        case 409 if (answer or {}).get("reason") == "AlreadyExists":
+            return Exists(message)
+        case 409:  # of a create, too: a quota that many use at once is an object that has changed
             return Conflict(message)
         case 500 if "failed to create typed patch object" in said:
             return Refused(message)  # a field that the kind does not have: our fault, whatever the number says

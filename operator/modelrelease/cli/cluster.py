@@ -35,7 +35,6 @@ _AGAIN_SECONDS: Final = 1
 """Pause before the next watch."""
 _LINE_BYTES: Final = 2**22
 """A watch sends an object as one line, and no object is larger than what etcd stores."""
-_MERGE: Final = "application/merge-patch+json"
 
 
 class ClusterProblem(Exception):  # noqa: N818 - a problem that the person is told of, not a fault of the program
@@ -183,7 +182,6 @@ class Cluster:
                 name,
                 patch,
                 field_manager="kubectl-modelrelease",
-                _content_type=_MERGE,
                 _request_timeout=_TIMEOUT_SECONDS,
             )
         )
