@@ -323,10 +323,22 @@ def _new_records(before: ReleaseStatus, after: ReleaseStatus) -> list[DecisionRe
     return [it for it in _records(after) if it.uid not in known]
 
 
+def _may_be_copies(status: ReleaseStatus) -> bool:
+    trial = status.candidate
+    record = trial.current_stage if trial else None
+    if trial is None or record is None or record.kind == "shadow" or record.routed is not False or record.written:
+        return False
+    return any(it.kind == "shadow" for it in trial.stages)
+
+
 def a_breach_returns_users_at_once(told: Told) -> None:
-    """The very reconcile that sees a breach records that all users are on the stable revision."""
+    """
+    The very reconcile that sees a breach records that all users are on the stable revision.
+
+    Not one that may see the copies of a shadow: they are counted until the route of the stage after it is written.
+    """
     release, verdict, before = told.release, told.finding, told.before
-    if release is None or release.spec.suspend or before.stable is None or not told.recorded:
+    if release is None or release.spec.suspend or before.stable is None or not told.recorded or _may_be_copies(before):
         return
     breach = isinstance(verdict, GateVerdict) and verdict.outcome is Outcome.BREACH
     if breach and verdict.on_breach is OnBreach.ROLLBACK:
