@@ -343,9 +343,13 @@ def outcome(clause: Mapping[str, Any], part: Mapping[str, Any], where: str) -> s
 
 
 def seen(clause: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
-    alone = clause["breach"]["overall"]["engine"] in {"limit", "frequency", "quantile level"}
     sizes = [size(clause, arm) for arm in part["counts"][-1]]
-    return min(sizes[1:] if alone else sizes) > 0
+    return min(sizes[1:] if is_alone(clause) else sizes) > 0
+
+
+def is_alone(clause: Mapping[str, Any]) -> bool:
+    """Return whether the candidate is compared with nothing but a limit."""
+    return clause["breach"]["overall"]["engine"] in {"limit", "frequency", "quantile level"}
 
 
 def families(verdict: Mapping[str, Any], budget: float) -> dict[str, float]:
@@ -377,3 +381,39 @@ def broken(verdict: Mapping[str, Any], budget: float) -> set[str]:
         alone = {name for name, part in parts.items() if part >= needed}
         result |= alone or ({max(parts, key=parts.__getitem__)} if mean >= needed else set())
     return result
+
+
+def found(verdict: Mapping[str, Any], budget: float) -> dict[str, str]:
+    """Return the outcome of each clause that is not noisy, by its name."""
+    proved = broken(verdict, budget)
+    return {
+        clause["name"]: "Breach" if clause["name"] in proved else "Pass" if passes(clause) else "Inconclusive"
+        for clause in verdict["clauses"]
+    }
+
+
+def passes(clause: Mapping[str, Any]) -> bool:
+    """Return whether all traffic and all slices but the thin ones pass, and the thin ones together."""
+    thin = [part for part in clause["slices"] if part["thin"]]
+    alone = [part for part in clause["slices"] if not part["thin"]]
+    if outcome(clause, clause["overall"], "overall") != "Pass":
+        return False
+    if any(outcome(clause, part, "slices") != "Pass" for part in alone):
+        return False
+    return not thin or little(clause, together(thin), clause["overall"]) or holds(clause, together(thin), "slices")
+
+
+def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what was counted in slices in the current stage, as of one."""
+    arms = zip(*(part["counts"][-1] for part in parts), strict=True)
+    return {"counts": [[[sum(numbers) for numbers in zip(*arm, strict=True)] for arm in arms]]}
+
+
+def little(clause: Mapping[str, Any], part: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
+    """Return whether there is so little of a part of all traffic, in the current stage, that it is thin."""
+    share = told("less than # % of the events of all traffic") / 100
+    arms = list(zip(part["counts"][-1], whole["counts"][-1], strict=True))
+    if is_alone(clause):
+        return size(clause, arms[1][0]) < share * size(clause, arms[1][1])
+    counted = size if "bounds" in clause else lambda _, arm: arm[0]
+    return all(counted(clause, arm) < share * counted(clause, of) for arm, of in arms)

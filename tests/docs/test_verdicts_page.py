@@ -83,8 +83,8 @@ def test_france_is_computed_as_the_page_says(tmp_path):
     share = france["level"] / content["errorBudget"]
     evidence = math.exp(by_hand.harm(clause, france, "slices"))
     numbers = (
-        f"k = 1.05 * 1530 / 13750 = {1.05 * 1530 / 13750:.3g}`",
-        f"= {math.exp(pays(2)):.3g}`",
+        f"k = 1.05 * 1530 / 13750 = {1.05 * 1530 / 13750:.6g}`",
+        f"2^92 ((1 + k) / (1 + 2 k))^380 = {math.exp(pays(2)):.3g}`",
         f"is {math.exp(up):.3g}; downwards it is {math.exp(down):.3g}",
         f"the e-value, {evidence:.3g}: more than `1 / level = {1 / france['level']:.0f}`",
         f"`level / errorBudget = {share:.3g}`, of it is {share * evidence:.3g}, `e^{math.log(share * evidence):.2f}`",
