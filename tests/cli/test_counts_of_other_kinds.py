@@ -271,7 +271,7 @@ def test_a_file_is_read_or_refused(tmp_path_factory, rows):
         assert (counts.bins >= 0).all()
     if stages:
         verdict = judge(ALL_KINDS, stages, error_budget=0.01, has_baseline=True)
-        json.dumps(as_json(verdict), allow_nan=False)
+        json.dumps(as_json(verdict, 0.01), allow_nan=False)
         as_table(verdict, "canary")
 
 

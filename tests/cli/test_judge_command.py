@@ -7,6 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from modelrelease.cli.main import app
+from tests.core import by_hand
 
 CONTRACT = """\
 slices:
@@ -86,6 +87,7 @@ def test_json_holds_every_slice_of_every_clause(run):
             "level",
             "eta",
             "thin",
+            "counts",
         )
     }
     assert [(clause["onBreach"], clause["message"].split(":")[0]) for clause in found["clauses"]] == [
@@ -97,6 +99,23 @@ def test_json_holds_every_slice_of_every_clause(run):
         {"baseline": 13750, "candidate": 13700},
     )
     assert 0.05 < harmed["low"] < harmed["change"] < harmed["high"]
+
+
+def test_json_is_enough_to_compute_a_verdict_again(run):
+    """Its e-values follow from its counts by stage and its bets, in the words of the dossier."""
+    found = json.loads(run(SPLIT, "-o", "json", "--design-effect", "2").stdout)
+    for clause in found["clauses"]:
+        overall, *slices = clause["slices"]
+        again = {**clause, "overall": overall, "slices": slices}
+        assert again["stages"] == ["canary-10", "canary-50"]
+        for part, where in ((overall, "overall"), *((part, "slices") for part in slices)):
+            assert by_hand.harm(again, part, where) == pytest.approx(part["logE"], abs=1e-6)
+            assert by_hand.outcome(again, part, where) == part["verdict"]
+        assert by_hand.clause_mean(again) == pytest.approx(clause["logE"], abs=1e-6)
+    evidence = {clause["name"]: clause["logE"] for clause in found["clauses"]}
+    shares = {clause["name"]: clause["level"] / found["errorBudget"] for clause in found["clauses"]}
+    mean = by_hand.log_mean((shares[name], log_e) for name, log_e in evidence.items())
+    assert found["logE"] == {"Rollback": pytest.approx(mean)}
 
 
 def test_the_table_names_the_harmed_slice(run):

@@ -54,7 +54,7 @@ def judge(
         design_effect=design_effect,
     )
     if output is not Output.TABLE:
-        show_objects(verdict_view.as_json(verdict), output)
+        show_objects(verdict_view.as_json(verdict, budget), output)
     else:
         show(verdict_view.as_table(verdict, evidence[-1].stage), wrap=False)
         show(Text(verdict.message))

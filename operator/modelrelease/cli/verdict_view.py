@@ -11,6 +11,7 @@ from modelrelease.api.reasons import Outcome
 from modelrelease.core.counts import slice_name, whole_slice_name
 from modelrelease.core.report import bounds, change, count, span, value
 from modelrelease.core.verdict import ClauseVerdict, Counted, GateVerdict, SliceVerdict, Words
+from modelrelease.core.workings import counts, workings
 
 _COLOURS = {Outcome.PASS: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.BREACH: "bold red"}
 
@@ -82,16 +83,19 @@ def _found(part: SliceVerdict) -> Text:
     return Text(part.outcome.value, _COLOURS[part.outcome])
 
 
-def as_json(verdict: GateVerdict) -> dict[str, Any]:
+def as_json(verdict: GateVerdict, error_budget: float) -> dict[str, Any]:
     """
     Return the verdict as the documented JSON; what is not known is null.
 
-    Of a quantile, events are the observations above the bound *above*; of a rate, *of* is seconds.
+    Of a quantile, events are the observations above the bound *above*; of a rate, *of* is seconds. What e-values are
+    computed from is in the words of the dossier.
     """
     return {
         "verdict": verdict.outcome.value,
         "reason": verdict.reason.value,
         "message": verdict.message,
+        "errorBudget": error_budget,
+        "logE": {action.value: log_e for action, log_e in verdict.log_e.items()},
         "clauses": [_clause_json(clause) for clause in verdict.clauses],
         "breaches": [{"clause": blame.clause, "slice": whole_slice_name(blame.part)} for blame in verdict.blame],
     }
@@ -99,6 +103,7 @@ def as_json(verdict: GateVerdict) -> dict[str, Any]:
 
 def _clause_json(clause: ClauseVerdict) -> dict[str, Any]:
     parts = [*([clause.overall] if clause.overall else []), *clause.slices]
+    by_stage = counts(clause, len(clause.slices))
     return {
         "name": clause.clause,
         "metric": clause.metric,
@@ -111,11 +116,12 @@ def _clause_json(clause: ClauseVerdict) -> dict[str, Any]:
         "level": clause.level,
         "designEffect": clause.design_effect,
         "above": clause.words.above,
-        "slices": [_slice_json(part) for part in parts],
+        **workings(clause),
+        "slices": [_slice_json(part, its) for part, its in zip(parts, by_stage, strict=True)],
     }
 
 
-def _slice_json(part: SliceVerdict) -> dict[str, Any]:
+def _slice_json(part: SliceVerdict, by_stage: list[Any]) -> dict[str, Any]:
     return {
         "slice": whole_slice_name(part.part),
         "verdict": part.outcome.value,
@@ -131,6 +137,7 @@ def _slice_json(part: SliceVerdict) -> dict[str, Any]:
         "level": part.level,
         "eta": part.eta.total_seconds() if part.eta else None,
         "thin": part.thin,
+        "counts": by_stage,
     }
 
 

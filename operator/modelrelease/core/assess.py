@@ -57,6 +57,7 @@ class Assessment:
         clause: The clause.
         hyp: What it judges.
         questions: What breaks it: over all traffic, and in a slice.
+        exclusions: What a pass excludes, likewise; None asks for no proof.
         weight: Share of the budget of its family, summing to *share* over the hypotheses.
         share: The clause's share of its family's budget.
         log_e: Evidence of harm.
@@ -75,6 +76,7 @@ class Assessment:
     clause: Clause
     hyp: Hypotheses
     questions: tuple[Question, Question]
+    exclusions: tuple[Question | None, Question | None]
     weight: FloatArray
     share: float
     log_e: FloatArray
@@ -112,6 +114,7 @@ def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, bu
         clause=clause,
         hyp=hyp,
         questions=questions,
+        exclusions=(overall, each),
         weight=weight,
         share=share,
         log_e=log_e,

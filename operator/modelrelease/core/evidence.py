@@ -365,6 +365,11 @@ SMALLEST_RHO: Final = 10.0
 """Wider mixtures bet on effects that are too large for a normal estimate; they gave away more than the price."""
 
 
+def fair_rho(sharpest: float, level: float) -> float:
+    """Return the precision of a mixture that is to be sharpest at an information, for a one-sided *level*."""
+    return max(best_rho(sharpest, 2 * level), SMALLEST_RHO)
+
+
 def fair_mixture(score: FloatArray, information: FloatArray, sharpest: float, level: float) -> FloatArray:
     """
     Return the log e-values ``(n,)`` of the normal mixture less its price; 0 where nothing was seen.
@@ -375,7 +380,7 @@ def fair_mixture(score: FloatArray, information: FloatArray, sharpest: float, le
         sharpest: The information at which the mixture is to be sharpest.
         level: Chance of error, one-sided, at which it is.
     """
-    rho = max(best_rho(sharpest, 2 * level), SMALLEST_RHO)
+    rho = fair_rho(sharpest, level)
     return normal_mixture(score, information, rho) - np.where(information > 0, np.log(PRICE), 0.0)
 
 

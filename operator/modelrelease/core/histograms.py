@@ -204,7 +204,12 @@ def distance_evidence(
     """Return the log e-values ``(n,)`` against "PSI <= limit" (*sign* +1) or "PSI >= limit" (*sign* -1)."""
     parts = [(_score_above if sign > 0 else _score_below)(arms, buckets, limit) for arms in stages]
     score, information = (np.add.reduce(part) for part in zip(*parts, strict=True))
-    return fair_mixture(score, information, bet.information if sign > 0 else _SHARPEST_BELOW, level)
+    return fair_mixture(score, information, sharpest_distance(bet, sign), level)
+
+
+def sharpest_distance(bet: Bet, sign: int) -> float:
+    """Return the information at which the bet on a distance above (*sign* +1) or below (-1) is sharpest."""
+    return bet.information if sign > 0 else _SHARPEST_BELOW
 
 
 def _score_above(arms: Arms, buckets: Buckets, limit: FloatArray) -> tuple[FloatArray, FloatArray]:

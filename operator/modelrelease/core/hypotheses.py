@@ -40,6 +40,8 @@ class Hypotheses:
             design effect.
         seconds: Length of the current stage's window.
         bounds: Upper bounds of a histogram's bins but the last, ``(b,)``; None for ratios and rates.
+        names: Names of *stages*.
+        raw: *stages* as they were counted, for display only.
     """
 
     parts: tuple[Slice, ...]
@@ -48,6 +50,8 @@ class Hypotheses:
     stages: tuple[Arms, ...]
     seconds: float
     bounds: FloatArray | None = None
+    names: tuple[str, ...] = ()
+    raw: tuple[Arms, ...] = ()
 
     @property
     def current(self) -> Arms:
@@ -61,8 +65,8 @@ class Hypotheses:
 
     def swapped(self) -> "Hypotheses":
         """Return the same with the arms exchanged."""
-        stages = tuple(arms.swapped() for arms in self.stages)
-        return replace(self, counted=self.counted.swapped(), stages=stages)
+        stages, raw = (tuple(arms.swapped() for arms in told) for told in (self.stages, self.raw))
+        return replace(self, counted=self.counted.swapped(), stages=stages, raw=raw)
 
     @property
     def base_rate(self) -> float:
@@ -86,16 +90,20 @@ def hypotheses(contract: Contract, clause: Clause, evidence: Sequence[StageCount
         blocks.append((parts, counts))
         expected.append(np.array([part in wanted for part in parts], dtype=bool))
     columns = np.concatenate([counts for _, counts in blocks], axis=1)
+    times = [_times(contract, clause, stage) for stage in judged]
+    stages, raw = (
+        tuple(replace(read.arms(table), times=its) for its, table in zip(times, tables, strict=True))
+        for tables in (columns / design_effect, columns)
+    )
     return Hypotheses(
         parts=tuple(part for parts, _ in blocks for part in parts),
         expected=np.concatenate(expected),
         counted=read.arms(columns.sum(axis=0)),
-        stages=tuple(
-            replace(read.arms(table), times=_times(contract, clause, stage))
-            for stage, table in zip(judged, columns / design_effect, strict=True)
-        ),
+        stages=stages,
         seconds=evidence[-1].seconds,
         bounds=read.bounds,
+        names=tuple(stage.stage for stage in judged),
+        raw=raw,
     )
 
 

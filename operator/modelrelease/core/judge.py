@@ -27,7 +27,7 @@ from modelrelease.core.hypotheses import hypotheses
 from modelrelease.core.interval import interval
 from modelrelease.core.question import Question
 from modelrelease.core.report import clause_message, gate_message, gate_status, words_of, worst_line
-from modelrelease.core.verdict import Blame, ClauseVerdict, GateVerdict, SliceVerdict, worst_of
+from modelrelease.core.verdict import Blame, ClauseVerdict, GateVerdict, SliceVerdict, Workings, worst_of
 
 __all__ = ["gate_status", "judge"]
 
@@ -76,7 +76,9 @@ def judge(
         for it in clauses
     ]
     noisy = frozenset(it.name for it in clauses if _is_noisy(contract, it, evidence[-1], effects[it.name]))
-    broken = _broken([it for it in found if it.clause.name not in noisy], error_budget)
+    speaking = [it for it in found if it.clause.name not in noisy]
+    means = _means(speaking)
+    broken = _broken(speaking, means, error_budget)
     verdicts = tuple(
         _clause_verdict(
             it,
@@ -88,7 +90,7 @@ def judge(
         )
         for it in found
     )
-    return _gate_verdict(verdicts)
+    return _gate_verdict(verdicts, means)
 
 
 def _nothing_judged(kind: str, *, comparable: bool) -> GateVerdict:
@@ -141,7 +143,13 @@ def _is_noisy(contract: Contract, clause: Clause, current: StageCounts, design_e
 # The gate.
 
 
-def _broken(found: Sequence[Assessment], budget: float) -> frozenset[str]:
+def _means(found: Sequence[Assessment]) -> Mapping[OnBreach, float]:
+    """Return the log of each family's mean e-value; a family without clauses has none."""
+    families = {family: [it.log_mean for it in found if action(it.clause) is family] for family in OnBreach}
+    return {family: float(log_sum(np.array(parts))) for family, parts in families.items() if parts}
+
+
+def _broken(found: Sequence[Assessment], means: Mapping[OnBreach, float], budget: float) -> frozenset[str]:
     """
     Return the names of the broken clauses.
 
@@ -150,16 +158,16 @@ def _broken(found: Sequence[Assessment], budget: float) -> frozenset[str]:
     """
     needed = np.log(1 / budget)
     broken: set[str] = set()
-    for family in OnBreach:
+    for family, mean in means.items():
         members = [it for it in found if action(it.clause) is family]
         alone = {it.clause.name for it in members if it.log_mean >= needed}
-        if not alone and members and log_sum(np.array([it.log_mean for it in members])) >= needed:
+        if not alone and mean >= needed:
             alone = {max(members, key=lambda it: it.log_mean).clause.name}
         broken |= alone
     return frozenset(broken)
 
 
-def _gate_verdict(verdicts: tuple[ClauseVerdict, ...]) -> GateVerdict:
+def _gate_verdict(verdicts: tuple[ClauseVerdict, ...], means: Mapping[OnBreach, float]) -> GateVerdict:
     worst = sorted(verdicts, key=_worst_clause_first)
     on_breach = min((v.on_breach for v in verdicts if v.outcome is Outcome.BREACH), key=_SEVERITY.index, default=None)
     binding = [verdict for verdict in worst if verdict.on_breach is not OnBreach.WARN]
@@ -173,6 +181,7 @@ def _gate_verdict(verdicts: tuple[ClauseVerdict, ...]) -> GateVerdict:
         blame=tuple(_blamed(worst, on_breach)),
         worst=worst_line(worst),
         eta=latest(verdict.eta for verdict in binding if verdict.outcome is outcome is Outcome.INCONCLUSIVE),
+        log_e=means,
     )
 
 
@@ -253,7 +262,8 @@ def _clause_verdict(
     ]
     outcome, reason = _clause_outcome(it, parts, standing)
     words = words_of(it.clause, metric, it.shown.above)
-    slices = tuple(sorted(parts[1:], key=_worst_slice_first))
+    rows = (0, *sorted(range(1, len(parts)), key=lambda row: _worst_slice_first(parts[row])))
+    slices = tuple(parts[row] for row in rows[1:])
     asked = [
         part for part, thin in zip(parts, it.thin, strict=True) if not thin and part.outcome is Outcome.INCONCLUSIVE
     ]
@@ -273,6 +283,7 @@ def _clause_verdict(
         log_e=it.log_mean - float(np.log(it.share)),
         level=it.share * budget,
         design_effect=design_effect,
+        workings=Workings(it.questions, it.exclusions, budget, it.hyp.names, it.hyp.raw, rows),
     )
 
 

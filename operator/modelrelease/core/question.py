@@ -17,13 +17,23 @@ import numpy as np
 from modelrelease.api.contract import Better, Clause, Distribution, Metric, Quantile, Rate, Ratio
 from modelrelease.api.quantities import Margin, Unit, parse_margin
 from modelrelease.core.counts import FloatArray
-from modelrelease.core.evidence import ASSURANCE_MULTIPLIERS, HARM, SLICE_HARM, Arms, Bet, Engine, log_evidence
+from modelrelease.core.evidence import (
+    ASSURANCE_MULTIPLIERS,
+    HARM,
+    SLICE_HARM,
+    Arms,
+    Bet,
+    Engine,
+    fair_rho,
+    log_evidence,
+)
 from modelrelease.core.histograms import (
     Buckets,
     distance_evidence,
     groups,
     level_evidence,
     ratio_evidence,
+    sharpest_distance,
     shift_evidence,
 )
 from modelrelease.core.hypotheses import Hypotheses
@@ -69,6 +79,16 @@ class Question:
     def proportional(self) -> bool:
         """Whether effects are ratios, of which 1 is no change."""
         return self.engine in {Engine.COUNTS, Engine.RATIO, Engine.QUANTILE_RATIO}
+
+    def rho(self, sign: int, level: float) -> float | None:
+        """Return the precision of the normal mixture that ``evidence`` takes; None where it bets on a grid."""
+        match self.engine:
+            case Engine.RATIO | Engine.DIFFERENCE:
+                return fair_rho(self.bet.information, level)
+            case Engine.DISTANCE:
+                return fair_rho(sharpest_distance(self.bet, sign), level)
+            case _:
+                return None
 
     def evidence(self, stages: Sequence[Arms], bound: float | FloatArray, sign: int, level: float) -> FloatArray:
         """

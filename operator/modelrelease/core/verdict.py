@@ -5,8 +5,8 @@ Three outcomes and a reason. The order is total: a breach outweighs anything, an
 nothing is Inconclusive, because nothing was seen.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
@@ -14,6 +14,8 @@ from modelrelease.api.contract import OnBreach
 from modelrelease.api.quantities import Unit
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.counts import MetricsUnavailable, Slice
+from modelrelease.core.evidence import Arms
+from modelrelease.core.question import Question
 
 _ORDER = {Outcome.PASS: 0, Outcome.INCONCLUSIVE: 1, Outcome.BREACH: 2}
 
@@ -89,6 +91,28 @@ class SliceVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Workings:
+    """
+    What the e-values of a clause are computed from; docs/verdicts.md has the formulas.
+
+    Attributes:
+        harm: What breaks the clause: over all traffic, and in a slice.
+        excluded: What a pass excludes, likewise; None asks for no proof.
+        budget: Chance of error for which bets on harm are tuned.
+        stages: Names of the stages in which the clause is judged, the current one last.
+        counts: Their counts before they are divided by the design effect, ``(n,)`` each.
+        rows: Where in *counts* all traffic and then the slices are, in the order of the verdict.
+    """
+
+    harm: tuple[Question, Question]
+    excluded: tuple[Question | None, Question | None]
+    budget: float
+    stages: tuple[str, ...]
+    counts: tuple[Arms, ...]
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClauseVerdict:
     """
     What one clause found: over all traffic, and in each slice, worst first.
@@ -106,6 +130,7 @@ class ClauseVerdict:
         level: The clause's share of the error budget.
         design_effect: How many requests were taken to tell no more than one.
         eta: How much longer until everything that must be assured is; None when that is not to be expected.
+        workings: What the e-values are computed from.
     """
 
     clause: str
@@ -123,6 +148,8 @@ class ClauseVerdict:
     level: float
     design_effect: float
     eta: timedelta | None
+    # Arrays are not compared; verdicts are equal when all that follows from them is.
+    workings: Workings = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +173,8 @@ class GateVerdict:
         blame: What is proved broken, worst first.
         worst: The worst slice in one line, with the numbers of both arms; "" if nothing is known.
         eta: How much longer an inconclusive gate takes; None when that is not to be expected.
+        log_e: Weighted mean of all e-values as a logarithm, by what a breach does; clauses whose traffic is noisy, or
+            that are not judged in the stage, count as nothing.
     """
 
     outcome: Outcome
@@ -156,6 +185,7 @@ class GateVerdict:
     blame: tuple[Blame, ...]
     worst: str
     eta: timedelta | None = None
+    log_e: Mapping[OnBreach, float] = field(default_factory=dict)
 
     @property
     def held(self) -> tuple[ClauseVerdict, ...]:
