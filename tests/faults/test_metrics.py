@@ -290,7 +290,8 @@ async def _tried(place: Place, cell: Cell) -> float:
     if cell.blinds:
         await _holds(place, cell)
     after = await _right_at_last(place, 2 * INTERVAL + SLACK)
-    await _said_once_and_no_larger(place, began, resident, outage=cell.outage)
+    more = {"SplitMismatch": 1} if cell.says == "SplitMismatch" else {}
+    await _said_once_and_no_larger(place, began, resident, outage=cell.outage, **more)
     return after
 
 

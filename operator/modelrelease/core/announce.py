@@ -88,6 +88,9 @@ def to_tell(status: ReleaseStatus, now: datetime, jumps: Sequence[Jump] = ()) ->
     return [Announcement(it.type, it.reason, it.message, it.time) for it in fresh]
 
 
+_IN_VAIN: Final = {Reason.SPLIT_MISMATCH, Reason.HISTOGRAM_TOO_COARSE}
+"""Why a gate waits when more of the same requests do not help: somebody has to mend something."""
+
 _STARTED: Final = {"shadow": "ShadowStarted", "canary": "CanaryStarted", "full": "WatchStarted"}
 
 
@@ -364,6 +367,8 @@ def _condition(new: Condition, old: Condition | None, stage: str) -> Iterator[An
             yield Announcement("Warning", "ContractBreached", new.message)
         case "Reconciling", "True" if new.reason == Reason.DEADLINE_EXCEEDED:
             yield Announcement("Warning", "GateInconclusive", new.message)
+        case "Reconciling", "True" if new.reason in _IN_VAIN:
+            yield Announcement("Warning", new.reason, new.message)
         case "Reconciling", "True" if new.reason == Reason.SUSPENDED:
             yield Announcement("Normal", "Suspended", new.message)
         case "Stalled", "True" if new.reason != Reason.ROLLED_BACK:
