@@ -145,8 +145,13 @@ def trace(place: Place) -> tuple[tuple[object, ...], ...]:
 
 
 def windows_follow_each_other(place: Place, about: str) -> None:
-    """Check that no stage's evidence began before it did, or was moved after its route had come into place."""
+    """
+    Check that no stage's evidence began before it did, or was moved after its route had come into place.
+
+    After a shadow it may come into place in two steps, when the Gateway answers late: written, and then accepted.
+    """
     begun: dict[tuple[str, str, int], str] = {}
+    written: set[tuple[str, str, int]] = set()
     in_place = False
     for _, item in place.scene.seen.get((place.namespace, NAME), []):
         status = item.get("status") or {}
@@ -156,9 +161,11 @@ def windows_follow_each_other(place: Place, about: str) -> None:
         for number, record in enumerate(records):
             key = (trial["revision"], trial["since"], number)
             moment = begun.setdefault(key, record["startTime"])
-            comes = in_place and not was_in_place and moment <= record["startTime"]
+            now_written = bool(record.get("written")) and key not in written
+            comes = ((in_place and not was_in_place) or now_written) and moment <= record["startTime"]
             assert comes or moment == record["startTime"], f"{about}: the evidence of {record['name']} was moved"
             begun[key] = record["startTime"]
+            written |= {key} if record.get("written") else set()
         for earlier, later in pairwise(records):
             assert earlier["endTime"] <= later["startTime"], f"{about}: {later['name']} is judged on {earlier['name']}"
 
