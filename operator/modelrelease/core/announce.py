@@ -88,8 +88,14 @@ def to_tell(status: ReleaseStatus, now: datetime, jumps: Sequence[Jump] = ()) ->
     return [Announcement(it.type, it.reason, it.message, it.time) for it in fresh]
 
 
-_IN_VAIN: Final = {Reason.SPLIT_MISMATCH, Reason.HISTOGRAM_TOO_COARSE}
-"""Why a gate waits when more of the same requests do not help: somebody has to mend something."""
+_WAITS: Final[dict[str, tuple[Literal["Normal", "Warning"], str]]] = {
+    Reason.DEADLINE_EXCEEDED: ("Warning", "GateInconclusive"),
+    # More of the same requests do not help: somebody has to mend something.
+    Reason.SPLIT_MISMATCH: ("Warning", Reason.SPLIT_MISMATCH),
+    Reason.HISTOGRAM_TOO_COARSE: ("Warning", Reason.HISTOGRAM_TOO_COARSE),
+    Reason.SUSPENDED: ("Normal", "Suspended"),
+}
+"""Why a rollout waits, as far as that is worth an event; its type and its reason."""
 
 _STARTED: Final = {"shadow": "ShadowStarted", "canary": "CanaryStarted", "full": "WatchStarted"}
 
@@ -365,12 +371,8 @@ def _condition(new: Condition, old: Condition | None, stage: str) -> Iterator[An
             yield Announcement("Normal", "ApprovalNeeded", new.message)
         case "AwaitingApproval", "True":
             yield Announcement("Warning", "ContractBreached", new.message)
-        case "Reconciling", "True" if new.reason == Reason.DEADLINE_EXCEEDED:
-            yield Announcement("Warning", "GateInconclusive", new.message)
-        case "Reconciling", "True" if new.reason in _IN_VAIN:
-            yield Announcement("Warning", new.reason, new.message)
-        case "Reconciling", "True" if new.reason == Reason.SUSPENDED:
-            yield Announcement("Normal", "Suspended", new.message)
+        case "Reconciling", "True" if new.reason in _WAITS:
+            yield Announcement(*_WAITS[new.reason], new.message)
         case "Stalled", "True" if new.reason != Reason.ROLLED_BACK:
             yield Announcement("Warning", new.reason, new.message)
         case "Stalled", "True" if stage != ROLLED_BACK:
