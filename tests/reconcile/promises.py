@@ -248,10 +248,11 @@ def _entered_by_right(told: Told, release: Release, before: ReleaseStatus, after
 
 def _given(release: Release, before: ReleaseStatus, after: ReleaseStatus) -> list[DecisionRecord]:
     """Return what people decided about the candidate since it is where it is, or ahead under this very contract."""
-    records = [*before.decisions, *after.decisions]
+    # What is taken up now may be used up at once: where a stage is entered once more, with more users, it is void then.
+    records = [*(it for it in before.decisions if it.void_since is None), *_new_records(before, after)]
     here = (before.candidate.revision, before.stage)
     about = [it for it in records if (it.revision, it.stage) == here]
-    return [it for it in about if it.void_since is None and it.ahead in (None, release.contract.digest)]
+    return [it for it in about if it.ahead in (None, release.contract.digest)]
 
 
 def _needs_approval(release: Release, stage: Stage) -> bool:
