@@ -191,13 +191,14 @@ class Cluster:
         self.kubectl("wait", "--for=condition=Established", "--timeout=20s", "crd", "--all")
 
     def client(self) -> "ApiClient":
-        """Return a client library's client."""
-        from kubernetes.aio.client import ApiClient, Configuration
+        """Return a client library's client, made as the operator's."""
+        from kubernetes.aio.client import Configuration
+
+        from modelrelease.adapters.kube import client_of
 
         configuration = Configuration(host=self.server.url, ssl_ca_cert=str(self.server.ca_file))
         configuration.api_key["BearerToken"] = f"Bearer {self.server.token}"
-        configuration.client_session_kwargs = {"trust_env": False}
-        return ApiClient(configuration)
+        return client_of(configuration)
 
 
 @pytest.fixture(scope="session")

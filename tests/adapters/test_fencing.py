@@ -181,6 +181,20 @@ async def test_without_the_lease_nothing_is_sent(api, body, cluster, namespace):
     assert len(cluster.names("deployment", namespace)) == 1
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_process_that_is_paused_until_it_has_a_connection_sends_nothing(cluster, api, namespace, known):
+    """Sure to lead when it decided to write, not any more when it could; the connection may be known, or a new one."""
+    answers = [5.0, 0.0]
+    if known:
+        await KubeCluster(api, clock=lambda: NOW).get_release(namespace, "radar")
+    kube = KubeCluster(api, clock=lambda: NOW, seconds_left=lambda: answers.pop(0))
+    late = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late", "namespace": namespace}}
+    with pytest.raises(NotLeading, match="not sent, another replica may act by now"):
+        await kube.keep(late)
+    assert answers == [], "it was asked once more"
+    assert cluster.names("configmap", namespace) == set()
+
+
 async def test_a_lease_is_created_once_and_replaced_in_its_version_only(api, namespace):
     """The API server is the judge of who was first; it wants six digits of a second."""
     kube = KubeCluster(api, clock=lambda: NOW, seconds_left=lambda: 0.0)

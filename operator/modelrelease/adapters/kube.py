@@ -23,8 +23,10 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 from typing import Any, Final, Protocol
 
@@ -225,9 +227,36 @@ async def connect() -> ApiClient:
             await load_kube_config(client_configuration=configuration)
         except ConfigException as error:
             raise Refused(f"neither in a cluster nor a usable kubeconfig: {error}") from error
+    return client_of(configuration)
+
+
+def client_of(configuration: Configuration) -> ApiClient:
+    """Return a client of the API server that *configuration* tells of."""
     # As kopf's own client does: the API server is reached directly, whatever proxy is set for other traffic.
     configuration.client_session_kwargs = {"trust_env": False}
+    configuration.trace_configs = [_asked_once_more()]
     return ApiClient(configuration)
+
+
+_SURE: Final[ContextVar[Callable[[], float] | None]] = ContextVar("sure", default=None)
+"""Asks whether the write that is under way in this task may still be sent; None for what anybody may send."""
+
+
+def _asked_once_more() -> aiohttp.TraceConfig:
+    """
+    Return the hooks that ask again when a request has its connection, right before it is sent.
+
+    Other work goes on while a connection is made, and a process can be paused meanwhile: it wakes up to write.
+    """
+
+    async def ask(*_: object) -> None:
+        if sure := _SURE.get():
+            sure()
+
+    hooks = aiohttp.TraceConfig()
+    hooks.on_connection_reuseconn.append(ask)
+    hooks.on_connection_create_end.append(ask)
+    return hooks
 
 
 class KubeCluster:
@@ -687,11 +716,14 @@ class KubeCluster:
             method, path, query, body, content_type, accept: The request.
             leading: Whether a write is for the leader only, and no longer under way than it is sure to lead.
         """
+        sure = partial(self._sure, method, path) if leading and method != "GET" else None
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            left = self._seconds_left() if leading and method != "GET" else inf
-            if left <= 0:
-                raise NotLeading(f"{method} {path}: not sent, another replica may act by now")
-            status, headers, data = await self._send(method, path, query, body, content_type, accept, within=left)
+            left = sure() if sure else inf
+            asks = _SURE.set(sure)
+            try:
+                status, headers, data = await self._send(method, path, query, body, content_type, accept, within=left)
+            finally:
+                _SURE.reset(asks)
             if status != 429 or attempt == MAX_ATTEMPTS:  # too many requests: nothing was done
                 break
             await self._sleep(_retry_after(headers))
@@ -699,6 +731,13 @@ class KubeCluster:
         if status >= 400 or answer is None:
             raise _failure(method, path, status, answer)
         return answer
+
+    def _sure(self, method: str, path: str) -> float:
+        """Return for how many seconds this process is sure to lead; raise NotLeading when it is not."""
+        left = self._seconds_left()
+        if left <= 0:
+            raise NotLeading(f"{method} {path}: not sent, another replica may act by now")
+        return left
 
     async def _send(
         self,
