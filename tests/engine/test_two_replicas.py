@@ -112,7 +112,8 @@ class Fleet:
             spans[write.client] = (min(first, write.sent), max(last, write.answered))
         ordered = sorted(spans.items(), key=lambda item: item[1])
         for (one, (_, last)), (other, (first, _)) in itertools.pairwise(ordered):
-            late = [f"{it.method} {it.path} at {it.sent - first:.3f} s" for it in self.writes(one) if it.answered > first]
+            after = [it for it in self.writes(one) if it.answered > first]
+            late = [f"{it.method} {it.path} at {it.sent - first:.3f} s" for it in after]
             assert last <= first, f"{one} wrote {last - first:.3f} s after {other} had begun: {late}"
 
 
