@@ -20,8 +20,11 @@ with the next scrape. 400 series over 12 h take 0.5 s, ``increase()`` alone 0.15
 
 What it cannot see: a counter that restarts and outgrows its old value between two samples (or within one step d, at
 most 1/500 of the window and never less than a second), and a series that was silent for an hour when the window began
-and had been counting before: it is taken for a newborn. When that is true of all of an arm's series, as after a loss of
-Prometheus' data, nothing of it is believed (``answers``).
+and had been counting before: it is taken for a newborn, as is one whose pod gets other labels in the window. When that
+is true of all of an arm's series, as after a loss of Prometheus' data, nothing of it is believed (``answers``). Tried
+for single pods: a new one that begins with as much as another had ended with was relabelled. But where counters do not
+start from 0 before the first request, new pods with little traffic look the same, and two scrapes of doubt at each of
+them cost more than an edit of scrape settings in mid-stage, which can wait.
 
 Buckets of a classic histogram are counters, each counted by itself. A native histogram is one value that can be
 negated, added and counted, not compared: so its drops are those of its number of observations (needs Prometheus 3).
