@@ -65,6 +65,7 @@ async def _is_replaced(place: Place) -> None:
     await place.reached(NAME, "canary", "2", 180)
     await place.edit(NAME, model={"version": "3"})
     await place.reached(NAME, "canary", "3", 180)
+    await _bakes(place)
 
 
 async def _is_taken_back(place: Place) -> None:
@@ -80,7 +81,16 @@ async def _is_suspended(place: Place) -> None:
     await place.edit(NAME, suspend=True)
     await place.scene.until(lambda: reconciling(place) == "Suspended", "suspended", 180)
     await place.edit(NAME, suspend=False)
-    await place.scene.until(lambda: reconciling(place) != "Suspended", "goes on", 180)
+    await _bakes(place)
+
+
+async def _bakes(place: Place) -> None:
+    """Wait for the state in which it stays: what is said before depends on when the first counts come."""
+    await place.scene.until(lambda: _verdict(place) == "Pass" and reconciling(place) == "Baking", "bakes", 180)
+
+
+def _verdict(place: Place) -> str:
+    return str((place.status(NAME).get("gate") or {}).get("verdict"))
 
 
 def reconciling(place: Place) -> str:
