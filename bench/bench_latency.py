@@ -378,7 +378,7 @@ async def visible(rollout: Rollout, reader: PrometheusReader) -> tuple[float, fl
         window = evidence_window(still_open, moment, timedelta(seconds=SCRAPE_SECONDS))
         for _ in range(ATTEMPTS):
             counts = await reader.read(release, [window], status.stable.revision, status.candidate.revision)
-            finding = evaluate(release, status, counts)
+            finding = evaluate(release, status, counts, moment)
             if not isinstance(finding, MetricsUnavailable):
                 break
         broken = isinstance(finding, GateVerdict) and finding.outcome is Outcome.BREACH

@@ -114,4 +114,4 @@ async def _found(world: World, release: Release, status: ReleaseStatus, windows:
     assert status.stable is not None
     with closing(PrometheusReader(PrometheusSettings(url=world.prometheus_url(), scrape_interval=SCRAPE))) as reader:
         evidence = await reader.read(release, windows, status.stable.revision, status.candidate.revision)
-    return evaluate(release, status, evidence)
+    return evaluate(release, status, evidence, windows[-1].end)

@@ -164,7 +164,7 @@ async def reconcile(
         return await _refuse(release, body, before, decided, world, now, jumps, unheard)
 
     seen, stays = await _observe(release, before, decided, world, moment)
-    found = evaluate(release, before, seen.evidence)
+    found = evaluate(release, before, seen.evidence, now)
     situation, rulings = take_up(without_copies(Situation(release, before, seen, found, now, jumps)))
     decision = decide(situation)
     left = dossier(situation, decision)

@@ -1,6 +1,7 @@
 """The open stage's gate: the judge's verdict, and the doubt whether the requests arrive that it rests on."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -8,18 +9,21 @@ from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.counts import OVERALL, MetricsUnavailable, StageCounts
 from modelrelease.core.gate import evaluate
-from tests.builders import a_release, a_status
+from modelrelease.core.judge import gate_status
+from modelrelease.core.verdict import GateVerdict
+from tests.builders import NOW, a_release, a_status
 from tests.core.judging import a_stage, table
 
 FAIR = {"A": ((180, 9000), (20, 1000))}
 """A tenth of the requests, as the route asks, and the same rate; too few to prove that nothing changed."""
 
 
-def finding(countries, *, stage="canary-10", percent=10, stable="1"):
+def finding(countries, *, stage="canary-10", percent=10, stable="1", earlier=None, now=NOW):
     kind = stage.partition("-")[0]
     (((_, base_of), (_, of)),) = countries.values()
     counts = a_stage(countries=countries, errors=((0, base_of), (0, of)), kind=kind)
-    return evaluate(a_release(), a_status(stage, stable=stable), (replace(counts, stage=stage, percent=percent),))
+    status = earlier or a_status(stage, stable=stable)
+    return evaluate(a_release(), status, (replace(counts, stage=stage, percent=percent),), now)
 
 
 def test_a_gate_that_waits_tells_how_much_longer():
@@ -45,10 +49,64 @@ def test_a_breach_is_not_doubted_for_the_split():
     assert (verdict.outcome, verdict.reason) == (Outcome.BREACH, Reason.CONTRACT_BREACHED)
 
 
+# What an earlier look has counted cannot be undone.
+
+
+def seen_before(countries, *, stage="canary-10", contract=None, at=NOW):
+    """Return the status of a release whose gate found *countries* at an earlier look."""
+    status, verdict = a_status(stage), finding(countries, stage=stage)
+    gate = gate_status(verdict, stage, at).model_copy(update={"contract": contract or a_release().contract.digest})
+    return status.model_copy(update={"gate": gate})
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        pytest.param({"A": ((0, 9000), (40, 1000))}, "180 events of the baseline", id="numerator of the baseline"),
+        pytest.param({"A": ((180, 9000), (0, 1000))}, "20 events of the candidate", id="numerator of the candidate"),
+        pytest.param({"A": ((0, 9000), (0, 1000))}, "180 events of the baseline", id="numerator of both"),
+        pytest.param({"A": ((0, 0), (40, 1000))}, "180 events of the baseline", id="the baseline"),
+    ],
+)
+def test_what_was_counted_and_is_gone_makes_no_verdict(now, said):
+    """The first of them would be a breach: no events of the baseline, and some of the candidate."""
+    found = finding(now, earlier=seen_before(FAIR))
+    assert isinstance(found, MetricsUnavailable)
+    assert said in found.message
+    assert "block-rate" in found.message
+
+
+def test_requests_that_are_gone_are_told_where_there_were_no_events():
+    found = finding({"A": ((0, 9000), (0, 0))}, earlier=seen_before({"A": ((0, 9000), (0, 1000))}))
+    assert isinstance(found, MetricsUnavailable)
+    assert "1000 requests of the candidate" in found.message
+
+
+@pytest.mark.parametrize(
+    ("countries", "earlier"),
+    [
+        pytest.param({"A": ((180, 9000), (0, 1000))}, None, id="nobody looked before"),
+        pytest.param({"A": ((0, 9000), (0, 1000))}, seen_before({"A": ((0, 9), (0, 1))}), id="there were no events"),
+        pytest.param({"A": ((90, 9000), (0, 1000))}, seen_before({"A": ((180, 9000), (0, 9))}), id="fewer than before"),
+        pytest.param({"A": ((0, 9000), (0, 1000))}, seen_before(FAIR, contract="another"), id="another contract"),
+        pytest.param(
+            {"A": ((0, 9000), (0, 1000))}, seen_before(FAIR, at=NOW + timedelta(seconds=1)), id="the clock was set back"
+        ),
+    ],
+)
+def test_what_may_never_have_been_counted_is_none(countries, earlier):
+    assert isinstance(finding(countries, earlier=earlier), GateVerdict)
+
+
+def test_who_knows_that_the_evidence_is_lost_says_so_and_nothing_else():
+    counts = replace(a_stage(countries={"A": ((0, 0), (0, 0))}), stage="canary-10", forgotten=(True, True))
+    assert isinstance(evaluate(a_release(), seen_before(FAIR), (counts,), NOW), GateVerdict)
+
+
 def test_evidence_of_another_stage_says_nothing_of_this_one():
     counts = a_stage(countries=FAIR)
-    assert isinstance(evaluate(a_release(), a_status("canary-50"), (counts,)), MetricsUnavailable)
-    assert isinstance(evaluate(a_release(), a_status("canary-50"), ()), MetricsUnavailable)
+    assert isinstance(evaluate(a_release(), a_status("canary-50"), (counts,), NOW), MetricsUnavailable)
+    assert isinstance(evaluate(a_release(), a_status("canary-50"), (), NOW), MetricsUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -59,12 +117,12 @@ def test_evidence_of_another_stage_says_nothing_of_this_one():
     ],
 )
 def test_without_a_gate_there_is_nothing_to_find(status, evidence):
-    assert evaluate(a_release(), status, evidence) is None
+    assert evaluate(a_release(), status, evidence, NOW) is None
 
 
 def test_metrics_that_cannot_be_read_are_told_as_they_are():
     gone = MetricsUnavailable("Prometheus refused the connection")
-    assert evaluate(a_release(), a_status(), gone) is gone
+    assert evaluate(a_release(), a_status(), gone, NOW) is gone
 
 
 def test_the_first_release_has_nobody_to_be_compared_with():
@@ -102,7 +160,7 @@ def rows_found(*stages, clause=STEADY_ROWS):
         {"name": "rows", "rate": {"events": "rows_total"}},
     ]
     contract = {"metrics": metrics, "clauses": [clause, FEW_ERRORS]}
-    return evaluate(a_release("2", contract=contract), a_status(stages[-1].stage), stages)
+    return evaluate(a_release("2", contract=contract), a_status(stages[-1].stage), stages, NOW)
 
 
 HEALTHY = a_stage_of_rows((54_000, 6000), (54_000, 6000))

@@ -268,6 +268,8 @@ class Feed(StrEnum):
 
 REQUESTS: Final = 2_000_000.0
 FEW_REQUESTS: Final = 10.0
+USUAL_ERRORS: Final = 1e-5
+"""Not none: one that has turned good again would have had errors and have none, and no counter does that."""
 TOLD_SECONDS: Final = (0, 1, 5, 15, 60, 120, 300, 600, 1200, 3600)
 
 
@@ -316,13 +318,13 @@ def _counted(name: str, kind: str, percent: int | None, seconds: int, feed: Feed
     share = (percent or 0) / 100
     old, new = {"shadow": (1.0, share), "canary": (1 - share, share), "full": (0.0, 1.0)}[kind]
     n_old, n_new = requests * old * baseline, requests * new * (feed is not Feed.ASTRAY)
-    blocked, errors = (0.4, 0.05) if feed is Feed.BAD else (0.2, 0.0)
+    blocked, errors = (0.4, 0.05) if feed is Feed.BAD else (0.2, USUAL_ERRORS)
     of = np.array([[n_old, n_new]])
     decisions = np.array([[n_old * 0.2, n_new * blocked]])
     france = ((("country", "FR"),),)
     counts = {
         ("block-rate", ""): SliceCounts(((),), decisions, of),
         ("block-rate", "country"): SliceCounts(france, decisions, of),
-        ("error-rate", ""): SliceCounts(((),), np.array([[0.0, n_new * errors]]), of),
+        ("error-rate", ""): SliceCounts(((),), np.array([[n_old * USUAL_ERRORS, n_new * errors]]), of),
     }
     return StageCounts(name, kind, float(seconds), counts, percent=percent)

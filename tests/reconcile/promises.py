@@ -86,7 +86,8 @@ class Told:
     @cached_property
     def finding(self) -> Finding | None:
         """What the gate said."""
-        return evaluate(self.release, self.before, self.tick.evidence) if self.release else None
+        now = self.tick.now.replace(microsecond=0)
+        return evaluate(self.release, self.before, self.tick.evidence, now) if self.release else None
 
     @property
     def acted(self) -> bool:
@@ -328,10 +329,11 @@ def _new_records(before: ReleaseStatus, after: ReleaseStatus) -> list[DecisionRe
 
 def _may_be_copies(status: ReleaseStatus) -> bool:
     trial = status.candidate
-    record = trial.current_stage if trial else None
-    if trial is None or record is None or record.kind == "shadow" or record.routed is not False or record.written:
+    if trial is None or trial.current_stage is None or trial.current_stage.kind == "shadow":
         return False
-    return any(it.kind == "shadow" for it in trial.stages)
+    # Who had its route written last still gets what it asked for; of a stage before the last one, nothing is left.
+    last = next((it for it in reversed(trial.stages) if it.written or it.routed is not False), None)
+    return last is not None and last.kind == "shadow"
 
 
 def a_breach_returns_users_at_once(told: Told) -> None:

@@ -1,24 +1,33 @@
-"""The gate of the open stage: the judge's verdict on its evidence, and the proof that there is any."""
+"""
+The gate of the open stage: the judge's verdict on its evidence, and the proof that there is any.
 
+What was counted in a stage cannot be undone. So where an earlier look found events or requests and this one finds none
+at all, series are missing from Prometheus' answer, and what is left of it proves nothing: an absent numerator is no
+events, and no errors would be a pass. A numerator that was never there is not doubted; it may be one that is born with
+its first event.
+"""
+
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from modelrelease.api.contract import Contract
 from modelrelease.api.parse import Release
 from modelrelease.api.reasons import Outcome, Reason
-from modelrelease.api.status import CandidateStatus, ReleaseStatus, StageRecord
+from modelrelease.api.status import ArmNumbers, CandidateStatus, ClauseStatus, GateStatus, ReleaseStatus, StageRecord
 from modelrelease.core.arrival import arrival, wrong_split
 from modelrelease.core.counts import Evidence, MetricsUnavailable, StageCounts
 from modelrelease.core.judge import judge
 from modelrelease.core.report import percent
-from modelrelease.core.verdict import Finding
+from modelrelease.core.verdict import ClauseVerdict, Finding, GateVerdict
 
 
-def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None) -> Finding | None:
+def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None, now: datetime) -> Finding | None:
     """
     Return what *evidence* says of the open stage's gate; None when no stage is open or nothing was read.
 
-    Evidence that does not end with the open stage says nothing of it.
+    Evidence that does not end with the open stage says nothing of it, and neither does evidence that lacks what was
+    counted before *now*, as *status* says.
     """
     trial = status.candidate
     record = trial.current_stage if trial else None
@@ -37,11 +46,53 @@ def evaluate(release: Release, status: ReleaseStatus, evidence: Evidence | None)
         compared=status.stable is not None and status.stable.weight > 0,
         time_left=_time_left(release, record, evidence[-1]),
     )
+    known = _comparable(status.gate, record, release.contract, now)
+    # Who knows that all is lost begins anew, and is not to wait for it.
+    gone = next(_vanished(verdict, known), None) if known and not any(evidence[-1].forgotten) else None
+    if gone:
+        return MetricsUnavailable(gone)
     doubt = None if verdict.outcome is Outcome.BREACH else _not_arriving(release.contract, evidence[-1], trial)
     if doubt is None:
         return verdict
     # More of the same requests do not help, so nobody can tell how much longer it takes.
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=doubt[0], message=doubt[1], eta=None)
+
+
+def _comparable(gate: GateStatus | None, record: StageRecord, contract: Contract, now: datetime) -> GateStatus | None:
+    """Return the *gate* of an earlier look if it counted the same; before a clock was set back, it may have not."""
+    same = gate is not None and gate.stage == record.name and gate.contract == contract.digest
+    return gate if same and gate is not None and gate.evaluated_at <= now else None
+
+
+def _vanished(verdict: GateVerdict, known: GateStatus) -> Iterator[str]:
+    """Yield what *known* has counted and *verdict* has not, over all traffic."""
+    before = {it.name: it for it in known.clauses}
+    for clause in verdict.clauses:
+        if (old := before.get(clause.clause)) is not None:
+            yield from _vanished_of(clause, old)
+
+
+def _vanished_of(clause: ClauseVerdict, old: ClauseStatus) -> Iterator[str]:
+    if clause.overall is None or old.overall is None:
+        return
+    arms = (("baseline", old.overall.baseline_counts), ("candidate", old.overall.candidate_counts))
+    for (arm, numbers), events, of in zip(arms, clause.overall.events, clause.overall.of, strict=True):
+        what = _missing(clause, numbers, events, of) if numbers else None
+        if what:
+            yield (
+                f"Prometheus had counted {what} of the {arm} for metric {clause.metric} in this stage, and says 0 now: "
+                "a counter does not fall, so series are missing from its answer"
+            )
+
+
+def _missing(clause: ClauseVerdict, old: ArmNumbers, events: float, of: float) -> str | None:
+    """Return what is counted no more of an arm that had *old*."""
+    # Which observations are events depends on the baseline's own quantile, which may move.
+    if clause.words.above is None and float(old.events) > 0 and events <= 0:
+        return f"{old.events} events"
+    if float(old.of) > 0 and of <= 0:
+        return f"{old.of} {clause.words.counted}"
+    return None
 
 
 def _time_left(release: Release, record: StageRecord, counts: StageCounts) -> timedelta | None:

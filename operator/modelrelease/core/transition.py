@@ -234,9 +234,9 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
 
 def _hold(it: Situation, decision: Hold) -> ReleaseStatus:
     if it.begins:
-        return _seen(it, routed=True, start_time=it.now)
+        return _seen(it, routed=True, start_time=it.now).model_copy(update={"gate": None})
     if it.left_shadow:
-        return _seen(it, written=True, start_time=it.now)
+        return _seen(it, written=True, start_time=it.now).model_copy(update={"gate": None})
     if decision.reason is not Reason.READY or it.status.stage == COMPLETED:
         return it.status
     # The spec went back to the stable revision after a rollback: nothing is on trial, nothing is broken.
