@@ -1,7 +1,7 @@
 """Intervals of the change: they hold what was seen, and lie beyond the limit exactly where a slice is named."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelrelease.api.contract import Contract
@@ -100,6 +100,8 @@ def _named(part, clause):
     return part.low > margin or (verb == "within" and part.high < -margin)
 
 
+# With a design effect, the estimate that an end rests on is rounded in another way than the one that is shown.
+@example(("errors", {"atMost": "0"}, ((0.0, 1.0), (321570.0, 321577.0)), 3.7))
 @given(_cases())
 @settings(max_examples=300, deadline=None)
 def test_an_interval_holds_what_was_seen_and_excludes_the_limit_exactly_at_a_breach(case):

@@ -11,6 +11,7 @@ to exclude a harm, from what was counted in the current stage alone; that needs 
 The budget covers one family of clauses per action: those that roll back, those that hold, those that warn.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -323,6 +324,7 @@ def _slice_verdict(
     total = it.shown.arms
     baseline, candidate = (_known(values[index]) for values in it.values)
     change = _change(it.questions[0], baseline, candidate)
+    low, high = (None, None) if change is None else _around(change, *ends)
     outcome, reason = (Outcome.INCONCLUSIVE, Reason.NOISY) if noisy else _slice_outcome(it, index)
     return SliceVerdict(
         part=it.hyp.parts[index],
@@ -331,8 +333,8 @@ def _slice_verdict(
         baseline=baseline,
         candidate=candidate,
         change=change,
-        low=float(ends[0]) if change is not None else None,
-        high=float(ends[1]) if change is not None else None,
+        low=low,
+        high=high,
         events=(float(total.base_events[index]), float(total.events[index])),
         of=(float(total.base_of[index]), float(total.of[index])),
         log_e=float(it.log_e[index]),
@@ -342,11 +344,20 @@ def _slice_verdict(
     )
 
 
+def _around(change: float, low: float, high: float) -> tuple[float, float]:
+    """Return the interval, which ends at *change* where only rounding has put that outside."""
+    low, high = (change if math.isclose(end, change, rel_tol=_ROUNDING) else end for end in (low, high))
+    return float(low), float(high)
+
+
 def _eta(it: Assessment, index: int) -> timedelta | None:
     times = float(it.traffic_needed[index])
     seconds = (times - 1) * it.hyp.seconds if times < np.inf else np.inf
     return timedelta(seconds=round(seconds)) if 0 < seconds < _CALENDAR else None
 
+
+_ROUNDING: Final = 1e-12
+"""Of numbers that are equal, and were computed in two ways."""
 
 _CALENDAR: Final = timedelta(days=3650).total_seconds()
 """Later than this is never."""
