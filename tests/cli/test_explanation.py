@@ -1,5 +1,6 @@
 """``explain``: in every state, what happened, why, what comes next, what would unblock it, and how to stop it."""
 
+import copy
 import io
 import json
 
@@ -102,6 +103,7 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
             "deadline, 12:48:00 UTC (in 48 min): it goes on waiting here, and asks a person",
         ),
         ("canary, inconclusive with an eta", "Needs", "more requests, or a promise that this traffic can prove"),
+        ("route refused", "Needs", "a Gateway that takes the HTTPRoute"),
         ("canary, inconclusive without an eta", "Next", "that is not in sight"),
         ("canary, inconclusive without an eta", "Needs", "samples of that metric in Prometheus"),
         (
@@ -164,6 +166,31 @@ def test_the_first_line_says_what_happened_and_who_serves_users(name):
 )
 def test_each_question_has_its_answer(name, label, says):
     assert says in section(name, label)
+
+
+def test_a_gate_that_is_decided_in_time_needs_nothing():
+    """Whoever is woken is not to widen a margin that would have been proved in a minute."""
+    body = a_state("canary, inconclusive with an eta")
+    labels = [section.label for section in explained(body, eta="46 min").sections]
+    assert "Next" in labels
+    assert "Needs" not in labels
+    assert "Needs" in [section.label for section in explained(body, eta="49 min").sections]
+
+
+def test_a_stage_that_has_just_begun_needs_nothing():
+    """Its first look finds no data, as every first look does."""
+    body = a_state("canary, inconclusive without an eta")
+    assert "Needs" in [section.label for section in explained(body).sections]
+    begun = {**body, "status": {**body["status"], "gate": None}}
+    assert "Needs" not in [section.label for section in explained(begun).sections]
+
+
+def explained(body, **gate):
+    """Explain a release, with fields of its gate changed."""
+    body = copy.deepcopy(body)
+    if gate:
+        body["status"]["gate"].update(gate)
+    return explain(Sight.of(body, NOW), BY)
 
 
 def test_two_builds_of_one_version_are_told_apart():

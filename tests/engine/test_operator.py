@@ -122,6 +122,11 @@ def make_available(cluster, namespace, replicas):
         cluster.patch("deployment", namespace, name.split("/")[1], {"status": status}, status=True)
 
 
+def reasons_of(cluster, namespace):
+    """Return the reasons of the release's conditions."""
+    return {it["reason"] for it in cluster.get("mrel", namespace, "radar")["status"]["conditions"]}
+
+
 async def test_a_first_release_from_create_to_full(cluster, namespace, gateway, tmp_path):
     """Create, become available, serve: with events, a quiet status, and a clean end."""
     cluster.create(_release(namespace))
@@ -137,9 +142,10 @@ async def test_a_first_release_from_create_to_full(cluster, namespace, gateway, 
         described = cluster.kubectl("describe", "mrel", "-n", namespace, "radar")
         assert "InitialRelease" in described
         assert "WatchStarted" in described
-        before = cluster.get("mrel", namespace, "radar")["metadata"]["resourceVersion"]
+        await until(lambda: "Baking" in reasons_of(cluster, namespace), "it bakes")
+        before = cluster.get("mrel", namespace, "radar")
         await asyncio.sleep(4)
-        assert cluster.get("mrel", namespace, "radar")["metadata"]["resourceVersion"] == before
+        assert cluster.get("mrel", namespace, "radar") == before
         status, metrics = operator.ask(operator.metrics, "/metrics")
         assert status == 200
         assert re.search(r'modelrelease_release_info{namespace="[^"]+",release="radar",stage="full"} 1', metrics)

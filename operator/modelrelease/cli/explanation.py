@@ -33,7 +33,7 @@ from modelrelease.api.status import (
 from modelrelease.cli.evidence_rows import ClauseRows, clause_rows, holding
 from modelrelease.cli.sight import SUSPEND_REASON, SUSPENDED_BY, Sight, called, share, users, waits_for_a_person
 from modelrelease.core.counts import printable
-from modelrelease.core.report import span
+from modelrelease.core.report import SPANS, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,6 +522,9 @@ _MORE: Final = (
     "more requests, or a promise that this traffic can prove: a wider margin or assure in the clause, a larger share "
     "of copies in a shadow; 'forecast' says what each stage can prove"
 )
+_BY_EVIDENCE: Final = frozenset({Reason.LOW_TRAFFIC, Reason.UNDECIDED, Reason.NO_DATA})
+"""Reasons that most stages have for a while, and that more requests cure."""
+
 _UNBLOCKED_BY: Final = {
     Reason.LOW_TRAFFIC: _MORE,
     Reason.UNDECIDED: _MORE,
@@ -533,12 +536,14 @@ _UNBLOCKED_BY: Final = {
     Reason.SHADOW_NOT_FLOWING: "a Gateway that mirrors requests, and a candidate that counts them: look at the status "
     "of the HTTPRoute and at the candidate's request counter",
     Reason.SPLIT_MISMATCH: "a split as the route says: no other route to its pods, no sticky clients, all counted",
-    Reason.METRICS_UNAVAILABLE: "a Prometheus that answers the operator: is it up, is prometheus.url right?",
+    Reason.METRICS_UNAVAILABLE: "a Prometheus that answers the operator, with all it had: is it up, is prometheus.url "
+    "right, are all pods still scraped?",
     Reason.INVALID_SPEC: "a spec that can be carried out; 'lint FILE' says the same of a file, before it is applied",
     Reason.CONTRACT_NOT_FOUND: "that ModelContract in the namespace of the release, or a contract in its spec",
     Reason.CONTRACT_INVALID: "a ModelContract that can be judged; 'lint FILE' says the same of a file",
     Reason.GATEWAY_NOT_FOUND: "that Gateway, or another one in traffic.gatewayAPI.parentRefs",
     Reason.MIRROR_UNSUPPORTED: "a Gateway class that mirrors requests, or a plan without shadow stages",
+    Reason.ROUTE_REJECTED: "a Gateway that takes the HTTPRoute: do its listeners take that hostname and namespace?",
     Reason.NAME_CONFLICT: "that object gone, or a release of another name",
     Reason.EVIDENCE_NOT_KEPT: "room for another ConfigMap in the namespace: is there a quota?",
 }
@@ -551,8 +556,18 @@ def _needs(sight: Sight) -> Iterator[Item]:
         yield "pods of that version that answer: the operator has asked for them, their events say what keeps them away"
     if reason == Reason.DEADLINE_EXCEEDED and gate:
         reason = gate.reason
-    if reason in _UNBLOCKED_BY:
+    # A stage that has just begun, or that will be decided in time, needs nothing but time.
+    early = reason in _BY_EVIDENCE and (gate is None or _in_time(sight, gate))
+    if reason in _UNBLOCKED_BY and not early:
         yield _UNBLOCKED_BY[Reason(reason)]
+
+
+def _in_time(sight: Sight, gate: GateStatus) -> bool:
+    """Return whether the gate is expected to be decided before the stage's deadline, at the present rates."""
+    if gate.eta is None or sight.deadline is None:
+        return False
+    number, _, unit = gate.eta.partition(" ")
+    return sight.now + int(number) * SPANS[unit] <= sight.deadline
 
 
 # What is ahead.

@@ -17,6 +17,14 @@ from modelrelease.api.status import WORST_SLICES_KEPT, ArmNumbers, ClauseStatus,
 from modelrelease.core.counts import slice_name
 from modelrelease.core.verdict import ClauseVerdict, Counted, GateVerdict, SliceVerdict, Words
 
+SPANS: Final = {
+    "days": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "min": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+}
+"""Units of ``span``, longest first."""
+
 _NAMED: Final = 3
 """Slices, and clauses, that a message names before it says how many more there are."""
 
@@ -233,11 +241,8 @@ def _eta(part: SliceVerdict, time_left: timedelta | None) -> str:
 
 def span(length: timedelta) -> str:
     """Return a length of time as people say it, in one unit: ``40 min``."""
-    seconds = length.total_seconds()
-    for unit, name in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"
+    name = next((name for name, unit in SPANS.items() if length >= 2 * unit), "s")
+    return f"{length / SPANS[name]:.0f} {name}"
 
 
 def _silent_arm(clause: Clause, part: SliceVerdict) -> str:

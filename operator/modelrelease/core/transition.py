@@ -234,9 +234,9 @@ def _move(it: Situation, decision: Decision) -> ReleaseStatus:
 
 def _hold(it: Situation, decision: Hold) -> ReleaseStatus:
     if it.begins:
-        return _seen(it, routed=True, start_time=it.now).model_copy(update={"gate": None})
+        return _uncounted(_seen(it, routed=True, start_time=it.now))
     if it.left_shadow:
-        return _seen(it, written=True, start_time=it.now).model_copy(update={"gate": None})
+        return _uncounted(_seen(it, written=True, start_time=it.now))
     if decision.reason is not Reason.READY or it.status.stage == COMPLETED:
         return it.status
     # The spec went back to the stable revision after a rollback: nothing is on trial, nothing is broken.
@@ -250,6 +250,12 @@ def _seen(it: Situation, **changes: object) -> ReleaseStatus:
     assert it.trial is not None, "only a candidate has stages"
     *ended, open_ = it.trial.stages
     return _with_candidate(it.status, stages=[*ended, open_.model_copy(update=changes)])
+
+
+def _uncounted(status: ReleaseStatus) -> ReleaseStatus:
+    """Return the status without the counts of its gate: those of the stage, as it begins now, are still to come."""
+    gate = status.gate and status.gate.model_copy(update={"clauses": [], "worst": ""})
+    return status.model_copy(update={"gate": gate})
 
 
 def _start(it: Situation, decision: Start) -> ReleaseStatus:
