@@ -73,7 +73,8 @@ class CountRequests:
     """
     ASGI middleware that counts every request to `DECIDE_PATH`, those that never reach the endpoint included.
 
-    The endpoint leaves what it decided in the request's state; a request refused before that has only a code.
+    The endpoint leaves what it decided in the request's state; a request refused before that has only a code. What a
+    client has in hand has been counted: a process that is killed just then takes nothing with it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -90,17 +91,27 @@ class CountRequests:
         code = 500  # what the client sees when no answer is ever started
         state = scope.setdefault("state", {})
 
-        async def note_code(message: Message) -> None:
+        counted = False
+
+        def count() -> None:
+            nonlocal counted
+            if not counted:
+                counted = True
+                seen = state.get("seen", {"slices": {}})
+                metrics.observe(**seen, code=code, seconds=time.perf_counter() - started)
+
+        async def note(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                count()
             await send(message)
 
         try:
-            await self._app(scope, receive, note_code)
+            await self._app(scope, receive, note)
         finally:
-            seen = state.get("seen", {"slices": {}})
-            metrics.observe(**seen, code=code, seconds=time.perf_counter() - started)
+            count()
 
 
 @bentoml.service(

@@ -2,12 +2,14 @@
 
 import contextlib
 import http.client
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -173,6 +175,27 @@ def test_an_error_fault_is_counted_as_errors(start, requests):
         assert 60 < answers[500] < 140
         assert answers[500] == server.count("model_requests_total", code="500")
         assert answers[200] == server.count("model_decisions_total")
+
+
+@pytest.mark.parametrize("pieces", [[b"all at once"], [b"in ", b"pieces"]])
+async def test_an_answer_is_counted_before_the_client_has_it(pieces, models_folder, monkeypatch):
+    """A worker that is killed between the two had answered a request that it never counted."""
+    monkeypatch.setenv("MODELSERVER_MODELS", str(models_folder))
+    monkeypatch.setenv("MODELRELEASE_VERSION", "2026-11-05")
+    service = importlib.import_module("modelserver.service")
+    happened = []
+    monkeypatch.setattr(service, "metrics", SimpleNamespace(observe=lambda **seen: happened.append(seen["code"])))
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        for number, piece in enumerate(pieces, start=1):
+            await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces)})
+
+    async def to_client(message):
+        happened.append(message.get("body", b"start"))
+
+    await service.CountRequests(app)({"type": "http", "path": service.DECIDE_PATH}, None, to_client)
+    assert [b"start", *pieces[:-1], 200, pieces[-1]] == happened
 
 
 def test_an_unknown_version_ends_the_process_with_the_known_ones_named(models_folder, tmp_path):
