@@ -564,9 +564,10 @@ def _needs(sight: Sight) -> Iterator[Item]:
 
 def _in_time(sight: Sight, gate: GateStatus) -> bool:
     """Return whether the gate is expected to be decided before the stage's deadline, at the present rates."""
-    if gate.eta is None or sight.deadline is None:
+    number, _, unit = (gate.eta or "").partition(" ")
+    # An operator of another version may say it in other words.
+    if sight.deadline is None or not number.isdecimal() or unit not in SPANS:
         return False
-    number, _, unit = gate.eta.partition(" ")
     return sight.now + int(number) * SPANS[unit] <= sight.deadline
 
 
