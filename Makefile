@@ -40,10 +40,10 @@ check: lint types unit ## The fast inner loop, under a minute: lint, types, unit
 
 test: verify ## Everything that proves the project, the end-to-end suite on the real cluster included
 	@$(BIN)/python -m e2e.cluster build
-	@# Faults are mostly waited for, so they run beside the rest; what they say is shown when that has ended.
+	@# Much of it is waited for: three processes for two processors, and the faults beside them, shown when these have ended.
 	@said=$$(mktemp); failed=0; \
 	  $(BIN)/pytest tests/faults -m faults -q -s > $$said 2>&1 & faults=$$!; trap "kill $$faults 2>/dev/null || true; rm -f $$said" EXIT; \
-	  $(BIN)/pytest -m "not cluster and not faults" -n 2 --dist loadscope --no-loadscope-reorder || failed=$$?; \
+	  $(BIN)/pytest -m "not cluster and not faults" -n 3 --dist loadscope --no-loadscope-reorder || failed=$$?; \
 	  wait $$faults || failed=$$?; cat $$said; exit $$failed
 	@$(BIN)/pytest e2e -m cluster
 

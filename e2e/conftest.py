@@ -10,13 +10,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from rich.console import Console
 
 from e2e.cluster.paths import LOGS, REPOSITORY, STATE
 from e2e.install import install
-from e2e.world import FIRST, NAMESPACE, RATE, RELEASE, Kubectl, World, kubeconfig, loans, traffic, wait_until
+from e2e.world import FIRST, NAMESPACE, RELEASE, Kubectl, World, kubeconfig, loans, traffic, wait_until
+
+RATE: Final = 500.0
+"""Requests per second: evidence is what most of the suite waits for, and two processors can answer so many."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

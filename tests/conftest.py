@@ -1,4 +1,4 @@
-"""What tests share: an API server in each process, and the processes (``-n 2 --dist loadscope``)."""
+"""What tests share: an API server in each process, and the processes (``--dist loadscope``)."""
 
 from pathlib import PurePosixPath
 from typing import Any
