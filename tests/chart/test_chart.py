@@ -187,6 +187,18 @@ def test_a_standby_is_there_and_asked_how_it_is(rendered: Rendered):
     assert objects[f"Service system/{NAME}-metrics"]["spec"]["ports"][0]["targetPort"] == "metrics"
 
 
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_drains_take_one_pod_at_a_time(rendered: Rendered, replicas: int):
+    """Of several pods all but one stay; a single one is no obstacle to a drain."""
+    objects = rendered(f"replicas={replicas}")
+    budget = objects[f"PodDisruptionBudget system/{NAME}"]["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert "minAvailable" not in budget
+    deployment = objects[f"Deployment system/{NAME}"]["spec"]
+    assert budget["selector"] == deployment["selector"]
+    assert deployment["replicas"] == replicas
+
+
 def test_files_for_a_guarded_prometheus(rendered: Rendered):
     """Token and authorities are mounted where the variables say."""
     objects = rendered("prometheus.tokenSecret.name=token", "prometheus.caConfigMap.name=authorities")
