@@ -297,6 +297,30 @@ async def test_a_stop_is_no_time_of_a_stages_deadline(how: str):
     assert timedelta(hours=1) < lab.now - begun - stopped < timedelta(hours=1, minutes=5)
 
 
+@pytest.mark.parametrize("stopped", ["", "suspended", "invalid"])
+async def test_the_silence_of_prometheus_is_no_time_of_a_stages_deadline(stopped: str):
+    """It is down for longer than the stage may wait, and onNoMetrics says Hold: no model is at fault."""
+    lab = await a_lab(analysis={"interval": "1m", "onInconclusive": "Rollback", "onNoMetrics": "Hold"})
+    lab.metrics.per_second = 0.001
+    release(lab, "2")
+    await lab.run(until="shadow")
+    await lab.tick()
+    begun = lab.now
+    lab.metrics.outage = NO_METRICS
+    for _ in range(3):
+        await lab.tick()
+        lab.now += timedelta(minutes=40)
+    if stopped:
+        await stop(lab, stopped)
+    lab.metrics.outage = None
+    silent = lab.now - begun
+    await lab.tick()
+    assert lab.kube.status["stage"] == "shadow"
+    await lab.run(until="RolledBack")
+    assert lab.kube.status["rejected"][-1]["reason"] == "DeadlineExceeded"
+    assert timedelta(hours=1) < lab.now - begun - silent < timedelta(hours=1, minutes=5)
+
+
 async def test_an_invalid_spec_does_not_keep_old_claims():
     """Users lose their pods while a person repairs the spec: Available says so."""
     lab = await a_lab()

@@ -73,11 +73,13 @@ class StageRecord(StatusModel):
     evidence: str | None = Field(default=None, description="ConfigMap that holds what its gate was left on.")
     paused_since: Time | None = Field(
         default=None,
-        description="Since when the release is suspended, or its spec cannot be carried out: no time of its deadline.",
+        description="Since when nothing is decided in it, while the release is suspended or its spec cannot be carried "
+        "out: no time of its deadline.",
     )
     deadline_since: Time | None = Field(
         default=None,
-        description="From when on its deadline counts, where that is not startTime: later by the time of its pauses.",
+        description="From when on its deadline counts, where that is not startTime: later by the time of its pauses, "
+        "and by that in which Prometheus was silent.",
     )
 
     @property

@@ -312,10 +312,15 @@ class Situation:
 
     @property
     def paused(self) -> timedelta:
-        """How long the open stage has been unable to be left, because a person stopped it or its spec is no spec."""
-        if self.record is None or self.record.paused_since is None:
+        """
+        How long the open stage has been unable to be left.
+
+        Because a person stopped it, its spec is no spec, or Prometheus is silent: it is no fault of the candidate.
+        """
+        since = (self.record and self.record.paused_since) or self.status.metrics_missing_since
+        if self.record is None or since is None:
             return timedelta(0)
-        return self.since(max(self.record.paused_since, self.record.counts_from))
+        return self.since(max(since, self.record.counts_from))
 
     @property
     def waited(self) -> timedelta:

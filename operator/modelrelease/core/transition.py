@@ -131,7 +131,7 @@ def _observe(it: Situation, dossier: str | None) -> ReleaseStatus:
     if it.seen.history and not isinstance(it.seen.history, MetricsUnavailable):
         changes["forecast"] = stage_forecasts(it.release, it.seen.history[-1])
     if it.trial:
-        stages = _paused(it.trial.stages, it.now) if it.release.spec.suspend else _resumed(it)
+        stages = _paused(it.status, it.trial, it.now) if it.release.spec.suspend else _resumed(it)
         if it.record:
             asked = it.stage.weight if it.stage and it.raised else None
             stages = [*stages[:-1], stages[-1].model_copy(update={"raise_to": asked})]
@@ -156,18 +156,20 @@ def _under_this_contract(it: Situation) -> list[DecisionRecord]:
     return _void(it, [record for record in it.status.decisions if record.ahead not in {None, contract}])
 
 
-def _paused(stages: Sequence[StageRecord], now: datetime) -> list[StageRecord]:
+def _paused(status: ReleaseStatus, trial: CandidateStatus, now: datetime) -> list[StageRecord]:
     """Return the stages with the open one paused: nothing is decided in it, so its deadline does not come nearer."""
+    since = status.metrics_missing_since or now
     return [
-        stage if stage.end_time or stage.paused_since else stage.model_copy(update={"paused_since": now})
-        for stage in stages
+        stage if stage.end_time or stage.paused_since else stage.model_copy(update={"paused_since": since})
+        for stage in trial.stages
     ]
 
 
 def _resumed(it: Situation) -> list[StageRecord]:
     """Return the stages with the pause of the open one, if there was any, left out of its deadline."""
     assert it.trial is not None, "the caller has a candidate"
-    if it.record is None or it.record.paused_since is None:
+    heard = it.status.metrics_missing_since is not None and not isinstance(it.finding, MetricsUnavailable)
+    if it.record is None or not (it.record.paused_since or heard):
         return it.trial.stages
     on = {"paused_since": None, "deadline_since": (it.record.counts_from + it.paused).replace(microsecond=0)}
     return [*it.trial.stages[:-1], it.record.model_copy(update=on)]
@@ -175,10 +177,11 @@ def _resumed(it: Situation) -> list[StageRecord]:
 
 def _unseen(status: ReleaseStatus, now: datetime) -> ReleaseStatus:
     """Return the status of a release at which nobody looks: nothing is known to have been missing all the time."""
-    status = status.model_copy(update={"metrics_missing_since": None})
+    seen_by_nobody = status.model_copy(update={"metrics_missing_since": None})
     if (trial := on_trial(status)) is None:
-        return status
-    return _with_candidate(status, unavailable_since=None, silent_since=None, stages=_paused(trial.stages, now))
+        return seen_by_nobody
+    stages = _paused(status, trial, now)
+    return _with_candidate(seen_by_nobody, unavailable_since=None, silent_since=None, stages=stages)
 
 
 def _lineage(it: Situation) -> LineageStatus | None:
