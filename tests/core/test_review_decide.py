@@ -52,6 +52,19 @@ def test_no_stage_is_left_while_the_route_does_not_carry_it(stage, route):
     assert _held(decision) is Reason.NOT_ACCEPTED
 
 
+@pytest.mark.parametrize("policy", ["Rollback", "Advance", "Hold"])
+@pytest.mark.parametrize("route", [a_route(in_sync=False, accepted=None), a_route(accepted=None), a_route()])
+def test_a_stage_that_has_not_begun_is_not_late(route, policy):
+    """The Gateway's controller is down for hours: no request can have reached the candidate, and nobody is at fault."""
+    status = a_status(entered=2 * HOUR)
+    stages = [status.candidate.current_stage.model_copy(update={"routed": False})]
+    status = status.model_copy(update={"candidate": status.candidate.model_copy(update={"stages": stages})})
+    release = a_release(analysis={"onInconclusive": policy})
+    observation = replace(seen(), route=route)
+    decision = decide(a_situation(status, a_verdict(Outcome.INCONCLUSIVE), release=release, observation=observation))
+    assert _held(decision) is Reason.LOW_TRAFFIC
+
+
 def test_a_breach_is_heard_whatever_the_route_says():
     """Holding still is for what passes."""
     observation = replace(seen(), route=None)

@@ -324,8 +324,14 @@ class Situation:
 
     @property
     def waited(self) -> timedelta:
-        """Time of the open stage in which its gate could have been passed: what its deadline is about."""
-        return max(self.since(self.record.counts_from) - self.paused, timedelta(0)) if self.record else timedelta(0)
+        """
+        Time of the open stage in which its gate could have been passed: what its deadline is about.
+
+        A stage whose route is not in place yet has not begun: no Gateway that is down makes anybody late.
+        """
+        if self.record is None or self.record.routed is False:
+            return timedelta(0)
+        return max(self.since(self.record.counts_from) - self.paused, timedelta(0))
 
     @property
     def open_for(self) -> timedelta:
