@@ -393,14 +393,24 @@ def found(verdict: Mapping[str, Any], budget: float) -> dict[str, str]:
 
 
 def passes(clause: Mapping[str, Any]) -> bool:
-    """Return whether all traffic and all slices but the thin ones pass, and the thin ones together."""
+    """Return whether all traffic and all slices but the thin ones pass, and the thin ones of a dimension together."""
     thin = [part for part in clause["slices"] if part["thin"]]
     alone = [part for part in clause["slices"] if not part["thin"]]
     if outcome(clause, clause["overall"], "overall") != "Pass":
         return False
     if any(outcome(clause, part, "slices") != "Pass" for part in alone):
         return False
-    return not thin or little(clause, together(thin), clause["overall"]) or holds(clause, together(thin), "slices")
+    rests = [together(parts) for parts in by_dimension(thin)]
+    return all(little(clause, rest, clause["overall"]) or holds(clause, rest, "slices") for rest in rests)
+
+
+def by_dimension(parts: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Return slices by their labels; the values have no commas here."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for part in parts:
+        labels = tuple(pair.partition("=")[0] for pair in part["slice"].split(","))
+        found.setdefault(labels, []).append(part)
+    return list(found.values())
 
 
 def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from modelrelease.api.contract import OnBreach
+from modelrelease.api.contract import OnBreach, SliceDimension
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.counts import SliceCounts
 from modelrelease.core.judge import gate_status, judge
@@ -234,6 +234,23 @@ def test_thin_slices_are_assured_together_and_shown():
     assert verdict.outcome is Outcome.PASS
     assert slice_of(verdict, "T7").outcome is Outcome.INCONCLUSIVE
     assert "60 slices with little traffic only together" in clause_of(verdict).message
+
+
+def test_a_request_counts_once_in_the_thin_slices_of_several_dimensions():
+    """The same small groups, cut in four ways: what one cut cannot exclude, four cuts of it cannot either."""
+    thin = {f"T{i}": ((2, 100), (2, 100)) for i in range(30)}
+    cut = a_stage(countries={**HEALTHY, **thin})
+    more = ["channel", "segment", "plan"]
+    both = cut.counts["block-rate", "country"]
+    for name in more:
+        parts = tuple(((name, part[0][1]),) for part in both.slices)
+        cut.counts["block-rate", name] = SliceCounts(slices=parts, events=both.events, of=both.of)
+    contract = a_contract({**ROUGHLY_STEADY, "per": ["country", *more]})
+    contract.slices.extend(SliceDimension(name=name, labels=[name]) for name in more)
+    assert verdict_on(a_contract(ROUGHLY_STEADY), cut).outcome is Outcome.INCONCLUSIVE
+    verdict = verdict_on(contract, cut)
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.LOW_TRAFFIC)
+    assert "in the slices with little traffic taken together" in verdict.message
 
 
 def test_a_slice_that_only_the_candidate_has_is_not_thin():

@@ -4,15 +4,17 @@ One clause in numbers: what speaks against it, and what a pass still has to excl
 Arrays over its hypotheses in, arrays out; no words and no verdicts.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modelrelease.api.contract import Clause, Contract
 from modelrelease.core.coarseness import too_coarse
-from modelrelease.core.counts import FloatArray
+from modelrelease.core.counts import FloatArray, Slice
 from modelrelease.core.evidence import Arms, BoolArray, Engine, log_sum
 from modelrelease.core.histograms import quantiles, stability
 from modelrelease.core.hypotheses import Hypotheses
@@ -65,8 +67,9 @@ class Assessment:
         assured: The harm that a pass excludes is excluded, or no proof is asked for.
         traffic_needed: How many times the traffic so far assures it at the present rates; infinite when none does.
         seen: The current stage has counts in every arm that the clause needs.
-        thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones.
-        rest_assured: The thin slices together are assured, or there are none.
+        thin: The slice has so little of the traffic that it has to be assured only together with the other thin ones of
+            its dimension.
+        rest_assured: The thin slices of each dimension together are assured, or there are none.
         values: The metric in the baseline and in the candidate, for display; NaN without any observations. Of a
             distribution, the second is the distance between the two.
         shown: Counts of all stages together, for display: events are those above a bound of a histogram.
@@ -108,7 +111,7 @@ def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, bu
     overall, each = (exclusion(clause, metric, hyp, overall=whole) for whole in (True, False))
     whole, slices = hyp.current.take(slice(0, 1)), hyp.current.take(slice(1, None))
     thin = thin_slices(clause, hyp)
-    rest = hyp.current.take(thin).summed()
+    rests = [hyp.current.take(which).summed() for which in _by_dimension(hyp.parts, thin)]
     assured = np.concatenate([excludes(overall, whole), excludes(each, slices)]) & seen
     return Assessment(
         clause=clause,
@@ -123,7 +126,7 @@ def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, bu
         traffic_needed=_traffic_needed(overall, each, hyp.current, seen & ~assured & ~thin),
         seen=seen,
         thin=thin,
-        rest_assured=bool(not thin.any() or _small(clause, rest, hyp.current)[0] or excludes(each, rest)[0]),
+        rest_assured=all(_small(clause, rest, hyp.current)[0] or excludes(each, rest)[0] for rest in rests),
         values=_values(questions[0], hyp, compared=clause.needs_baseline),
         shown=_shown(questions[0], hyp),
         coarse=_coarse(questions, (overall, each), hyp),
@@ -205,6 +208,18 @@ def thin_slices(clause: Clause, hyp: Hypotheses) -> BoolArray:
     thin: BoolArray = ~hyp.expected & _small(clause, hyp.current, hyp.current)
     thin[0] = False
     return thin
+
+
+def _by_dimension(parts: Sequence[Slice], which: BoolArray) -> list[NDArray[np.intp]]:
+    """
+    Return the indices of *which* slices, those of each dimension by themselves.
+
+    One request is in one slice of every dimension: as if it were several, it would prove too much.
+    """
+    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index in np.flatnonzero(which).tolist():
+        found[tuple(label for label, _ in parts[index])].append(index)
+    return [np.array(indices, dtype=np.intp) for indices in found.values()]
 
 
 def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
