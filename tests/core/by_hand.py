@@ -425,5 +425,9 @@ def little(clause: Mapping[str, Any], part: Mapping[str, Any], whole: Mapping[st
     arms = list(zip(part["counts"][-1], whole["counts"][-1], strict=True))
     if is_alone(clause):
         return size(clause, arms[1][0]) < share * size(clause, arms[1][1])
-    counted = size if "bounds" in clause else lambda _, arm: arm[0]
-    return all(counted(clause, arm) < share * counted(clause, of) for arm, of in arms)
+    return all(
+        size(clause, arm) < share * size(clause, of)
+        if "bounds" in clause or not of[0]
+        else arm[0] < share * of[0]
+        for arm, of in arms
+    )

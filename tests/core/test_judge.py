@@ -322,6 +322,21 @@ def test_a_metric_without_events_passes_when_no_proof_is_asked_for(per):
     assert (verdict.outcome, verdict.reason) == (Outcome.PASS, Reason.WITHIN_CONTRACT)
 
 
+@pytest.mark.parametrize("errors", [0, 1])
+@pytest.mark.parametrize(
+    "assure",
+    [{"overall": "0.5pp", "slices": "1pp"}, {"overall": "none", "slices": "none"}],
+    ids=["in points", "none"],
+)
+def test_thirty_requests_do_not_hold_a_gate_because_there_are_no_errors_at_all(assure, errors):
+    """What passes with one error passes with none; the candidate need not have seen each of the smallest slices."""
+    clause = {"name": "steady", "metric": "block-rate", "per": ["country"], "noWorse": "0.5pp"}
+    contract = a_contract({**clause, "assure": assure})
+    countries = {"FR": ((errors, 54_000), (errors, 6_000)), "MT": ((0, 30), (0, 3)), "SM": ((0, 9), (0, 0))}
+    verdict = verdict_on(contract, a_stage(countries=countries))
+    assert (verdict.outcome, verdict.reason) == (Outcome.PASS, Reason.WITHIN_CONTRACT)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, 1e9])
 def test_what_cannot_be_a_count_is_not_seen(bad):
     """NaN, infinite, negative, more events than requests: as if the arm had said nothing."""

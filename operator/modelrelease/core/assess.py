@@ -230,11 +230,19 @@ def _small(clause: Clause, arms: Arms, all_arms: Arms) -> BoolArray:
     """
     if not clause.needs_baseline:
         return np.asarray(arms.of < THIN_SHARE * all_arms.of[0])
-    if arms.base_events.ndim > 1:
-        base, candidate = (arms.base_of, all_arms.base_of), (arms.of, all_arms.of)
-    else:
-        base, candidate = (arms.base_events, all_arms.base_events), (arms.events, all_arms.events)
-    return np.asarray((base[0] < THIN_SHARE * base[1][0]) & (candidate[0] < THIN_SHARE * candidate[1][0]))
+    base = _little(arms.base_events, arms.base_of, all_arms.base_events, all_arms.base_of)
+    return base & _little(arms.events, arms.of, all_arms.events, all_arms.of)
+
+
+def _little(events: FloatArray, of: FloatArray, all_events: FloatArray, all_of: FloatArray) -> BoolArray:
+    """
+    Return where one arm has a small share of its events ``(n,)``; of a histogram, of its observations.
+
+    In an arm without any events it is a share of the requests, or the healthiest traffic had no thin slice at all.
+    """
+    if events.ndim > 1 or not all_events[0] > 0:
+        return np.asarray(of < THIN_SHARE * all_of[0])
+    return np.asarray(events < THIN_SHARE * all_events[0])
 
 
 def slice_weights(traffic: FloatArray) -> FloatArray:
