@@ -263,6 +263,28 @@ def test_a_slice_with_more_events_is_named():
     assert "clause steady is broken in country=MT: 1 -> 2.67, +167 %" in verdict.message
 
 
+@pytest.mark.parametrize("slices", [None, {"DE": (0, 0), "MT": (0, 0)}], ids=["no counter is born", "all are 0"])
+@pytest.mark.parametrize(
+    ("clause", "want", "reason"),
+    [
+        pytest.param({"atMost": "1"}, Outcome.PASS, Reason.WITHIN_CONTRACT, id="at most"),
+        pytest.param({"atLeast": "1"}, Outcome.BREACH, Reason.CONTRACT_BREACHED, id="at least"),
+        pytest.param({"noWorse": "20%"}, Outcome.INCONCLUSIVE, Reason.LOW_TRAFFIC, id="compared"),
+    ],
+)
+def test_no_events_in_any_slice_are_no_events_over_all_traffic(clause, want, reason, slices):
+    """A candidate that never falls back is what the contract asks for: it does not wait for one that does."""
+    contract = a_contract({"name": "steady", "metric": "fallbacks", "per": ["country"], **clause})
+    verdict = verdict_on(contract, of_events(0, 0, slices=slices))
+    assert (verdict.outcome, verdict.reason) == (want, reason), verdict.message
+
+
+def test_events_in_no_slice_are_no_data_of_any():
+    contract = a_contract({"name": "few", "metric": "fallbacks", "per": ["country"], "atMost": "1"})
+    verdict = verdict_on(contract, of_events(9, 1))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.NO_DATA)
+
+
 @pytest.mark.parametrize(("each", "want"), [(540, Outcome.BREACH), (5, Outcome.PASS)])
 def test_what_is_folded_into_other_happens_in_the_same_time(each, want):
     """Twenty slices of 0.9 events a second are one of 18, not one of 0.9 in twenty times the time."""

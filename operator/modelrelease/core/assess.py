@@ -74,6 +74,7 @@ class Assessment:
             distribution, the second is the distance between the two.
         shown: Counts of all stages together, for display: events are those above a bound of a histogram.
         coarse: The histogram's buckets are too wide there to prove what the clause asks; what is counted cannot tell.
+        timed: Whether events are counted against time, as those of a rate are.
     """
 
     clause: Clause
@@ -92,6 +93,7 @@ class Assessment:
     values: tuple[FloatArray, FloatArray]
     shown: "Shown"
     coarse: BoolArray
+    timed: bool
 
     @property
     def log_mean(self) -> float:
@@ -130,6 +132,7 @@ def assess(contract: Contract, clause: Clause, hyp: Hypotheses, share: float, bu
         values=_values(questions[0], hyp, compared=clause.needs_baseline),
         shown=_shown(questions[0], hyp),
         coarse=_coarse(questions, (overall, each), hyp),
+        timed=metric.rate is not None,
     )
 
 

@@ -306,7 +306,7 @@ def _clause_outcome(it: Assessment, parts: Sequence[SliceVerdict], standing: _St
         return Outcome.BREACH, Reason.CONTRACT_BREACHED
     if standing.noisy:
         return Outcome.INCONCLUSIVE, Reason.NOISY
-    if it.clause.per and len(parts) == 1:
+    if it.clause.per and len(parts) == 1 and not _nothing_happened(it):
         return Outcome.INCONCLUSIVE, Reason.NO_DATA
     doubts = {
         part.reason for part, thin in zip(parts, it.thin, strict=True) if not thin and part.outcome is not Outcome.PASS
@@ -316,6 +316,12 @@ def _clause_outcome(it: Assessment, parts: Sequence[SliceVerdict], standing: _St
     if not doubts:
         return Outcome.PASS, Reason.WITHIN_CONTRACT
     return Outcome.INCONCLUSIVE, next(reason for reason in _DOUBTS if reason in doubts)
+
+
+def _nothing_happened(it: Assessment) -> bool:
+    """Return whether a rate has no slice because it has no events: it knows slices by their events alone."""
+    counted = it.hyp.counted
+    return it.timed and not counted.events[0] and not counted.base_events[0]
 
 
 def _slice_verdict(
