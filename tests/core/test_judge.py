@@ -285,6 +285,16 @@ def test_a_silent_expected_slice_is_inconclusive(silent, where):
     assert verdict.message == f"clause steady: expected slices are silent: country=US in {where}"
 
 
+def test_an_expected_value_of_one_label_may_have_a_comma():
+    """Such as a country's full name; it is one value, and no slice of its first half is waited for."""
+    name = "Korea, Republic of"
+    contract = a_contract(ROUGHLY_STEADY, expected=[name])
+    verdict = verdict_on(contract, a_stage(countries={name: HEALTHY["FR"], **HEALTHY}))
+    assert (verdict.outcome, verdict.reason) == (Outcome.PASS, Reason.WITHIN_CONTRACT), verdict.message
+    verdict = verdict_on(contract, a_stage(countries=HEALTHY))
+    assert verdict.message == f"clause steady: expected slices are silent: country={name} in both arms"
+
+
 def test_a_slice_expected_in_two_labels_is_written_with_a_comma():
     contract = a_contract(ROUGHLY_STEADY, labels=["country", "channel"], expected=["FR,web"])
     verdict = verdict_on(contract, a_stage(countries=HEALTHY))

@@ -228,7 +228,10 @@ def _common_bounds(metric: str, judged: Sequence[StageCounts]) -> FloatArray:
 
 def expected_slices(dimension: SliceDimension) -> tuple[Slice, ...]:
     """Return the slices of *dimension* that must be seen."""
-    return tuple(tuple(zip(dimension.labels, value.split(","), strict=False)) for value in dimension.expected or [])
+    labels = dimension.labels
+    # The value of a single label may have commas of its own, such as Korea, Republic of.
+    values = (value.split(",", len(labels) - 1) for value in dimension.expected or [])
+    return tuple(tuple(zip(labels, parts, strict=False)) for parts in values)
 
 
 def _block(
