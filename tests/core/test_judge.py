@@ -156,6 +156,20 @@ def test_diffuse_harm_is_found_although_no_slice_is_proved():
         assert "over its slices taken together; largest evidence in country=C" in verdict.message
 
 
+@pytest.mark.parametrize("per", [None, ["country"]], ids=["no slices", "slices"])
+def test_clauses_that_are_broken_together_only_say_so(per):
+    """Each has evidence for 75 coins or so, of a hundred: what is broken are not the slices of either."""
+    clauses = [
+        {"name": "steady", "metric": "block-rate", "within": "5%", "per": per},
+        {"name": "errors", "metric": "error-rate", "within": "5%"},
+    ]
+    arms = ((1000, 50_000), (149, 5000))
+    found = a_stage(arms, {"FR": ((10, 500), (1, 50))} if per else None, errors=((1000, 50_000), (151, 5000)))
+    verdict = verdict_on(a_contract(*clauses), found)
+    assert (verdict.outcome, verdict.blame) == (Outcome.BREACH, ())
+    assert verdict.message.startswith("clause errors is broken together with other clauses, none of which is broken alone;")
+
+
 def test_evidence_of_earlier_stages_counts_against_the_candidate():
     """Neither stage proves it, both together do."""
     half = a_stage(((300, 15_000), (400, 15_000)))

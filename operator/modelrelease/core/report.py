@@ -7,7 +7,7 @@ missing.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from math import floor, isinf, log10
+from math import exp, floor, isinf, log, log10
 from typing import Final
 
 from modelrelease.api.contract import Clause, Distribution, Metric, Quantile, Rate, Ratio
@@ -138,8 +138,10 @@ def _broken(clause: Clause, words: Words, overall: SliceVerdict, slices: Sequenc
         more = f"; and in {others} more" if others else ""
         return f"clause {clause.name} is broken in {_place(first)}: {_numbers(clause, words, first)}{more}"
     first = max(parts, key=lambda part: part.log_e)
-    together = f"clause {clause.name} is broken over its slices taken together"
-    return f"{together}; largest evidence in {_place(first)}: {_numbers(clause, words, first)}"
+    # Its own part of the mean e-value; each of its parts has less than proves it broken there.
+    alone = sum(exp(part.log_e + log(part.level)) for part in parts) >= 1
+    what = "over its slices taken together" if alone else "together with other clauses, none of which is broken alone"
+    return f"clause {clause.name} is broken {what}; largest evidence in {_place(first)}: {_numbers(clause, words, first)}"
 
 
 def _numbers(clause: Clause, words: Words, part: SliceVerdict) -> str:
