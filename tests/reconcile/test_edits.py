@@ -88,6 +88,21 @@ async def test_more_users_wait_for_the_gate_and_are_judged_anew():
     assert len(told(lab, "GatePassed")) == 3
 
 
+async def test_a_raise_that_a_person_approved_is_told_as_that():
+    """The gate is late; the approval is used up by the raise, and void in the very look that follows it."""
+    lab = await a_lab_in("canary-10")
+    lab.metrics.per_second = 0.01
+    lab.kube.edit(stages=with_stage("canary-10", canary={"percent": 30}))
+    while condition(lab, "Reconciling")["reason"] != "DeadlineExceeded":
+        await lab.tick()
+    lab.kube.decide("Approve", "2", "canary-10")
+    while lab.kube.weights == {ONE: 90, TWO: 10}:
+        await lab.tick()
+    assert lab.kube.status["decisions"][-1]["voidSince"]
+    assert "stage canary-10 is left as ana decided, whatever its gate says" in told(lab, "GateOverruled")[-1]
+    assert "onInconclusive" not in " ".join(told(lab, "GateInconclusive"))
+
+
 async def test_a_candidate_that_is_bad_gets_no_more_users():
     """A raise takes nothing away from a breach."""
     lab = await a_lab_in("canary-10")

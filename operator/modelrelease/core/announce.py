@@ -267,7 +267,9 @@ def _entered(before: ReleaseStatus, after: ReleaseStatus, finding: Finding | Non
 
 def _left(before: ReleaseStatus, after: ReleaseStatus, verdict: GateVerdict) -> Announcement:
     stage = before.stage
-    given = [record for record in after.decisions if record.stage == stage and _overrules(record)]
+    # Where the stage is entered once more, with more users, what let it be left is used up, and void at once.
+    void = {record.uid for record in before.decisions if record.void_since}
+    given = [it for it in after.decisions if it.stage == stage and it.uid not in void and _overrules(it)]
     if given:
         message = f"stage {stage} is left as {given[-1].approved_by} decided, whatever its gate says: {verdict.message}"
         return Announcement("Warning", "GateOverruled", message)
@@ -280,7 +282,7 @@ def _left(before: ReleaseStatus, after: ReleaseStatus, verdict: GateVerdict) -> 
 
 
 def _overrules(record: DecisionRecord) -> bool:
-    return (record.despite is not None and record.void_since is None) or record.decision == Verb.PROMOTE
+    return record.despite is not None or record.decision == Verb.PROMOTE
 
 
 def _stage_message(after: ReleaseStatus, record: StageRecord) -> str:
