@@ -8,10 +8,12 @@ import pytest
 from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.counts import OVERALL, MetricsUnavailable, StageCounts
+from modelrelease.core.decide import decide
 from modelrelease.core.gate import evaluate
 from modelrelease.core.judge import gate_status
+from modelrelease.core.transition import transition
 from modelrelease.core.verdict import GateVerdict
-from tests.builders import NOW, a_release, a_status
+from tests.builders import NOW, a_body, a_release, a_situation, a_status, seen
 from tests.core.judging import a_stage, table
 
 FAIR = {"A": ((180, 9000), (20, 1000))}
@@ -234,3 +236,19 @@ def test_a_ratio_is_a_breach_at_once_while_the_share_is_wrong():
     verdict = rows_found(a_stage_of_rows((51_000, 9000), (51_000, 9000), errors=900))
     assert (verdict.outcome, verdict.on_breach) == (Outcome.BREACH, OnBreach.ROLLBACK)
     assert [blame.clause for blame in verdict.blame] == ["few-errors"]
+
+
+# What is told of a shadow.
+
+
+@pytest.mark.parametrize(("copies", "want"), [(0, "Unknown"), (3, "True")])
+def test_copies_that_nobody_counted_are_not_said_to_reach_the_candidate(copies, want):
+    """No clause is judged in the shadow, and too few copies are due for their absence to mean anything."""
+    contract = a_body()["spec"]["contract"]
+    release = a_release(contract={**contract, "clauses": [{**contract["clauses"][1], "stages": ["canary", "full"]}]})
+    counts = replace(a_stage(((0, 30), (0, copies)), kind="shadow"), stage="shadow", percent=100)
+    status = a_status("shadow", entered=timedelta(minutes=5))
+    found = evaluate(release, status, (counts,), NOW)
+    situation = a_situation(status, found, release=release, observation=seen(evidence=(counts,)))
+    assert found.reason is Reason.NOT_JUDGED
+    assert transition(situation, decide(situation)).condition("ShadowFlowing").status == want

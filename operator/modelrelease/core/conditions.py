@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import COMPLETED, ReleaseStatus
+from modelrelease.core.arrival import requests
 from modelrelease.core.counts import MetricsUnavailable
 from modelrelease.core.decide import Cancel, Complete, Decision, Hold, RollBack, Situation, suggests
 from modelrelease.core.observation import Workload
@@ -131,6 +132,8 @@ def _shadow(it: Situation, after: ReleaseStatus) -> list[Wanted]:
         return [("ShadowFlowing", "False", it.finding.reason, it.finding.message)]
     if it.finding.reason is Reason.NO_DATA:
         return [("ShadowFlowing", "Unknown", it.finding.reason, it.finding.message)]
+    if it.counts and not requests(it.release.contract, it.counts)[1]:
+        return [("ShadowFlowing", "Unknown", Reason.NO_DATA, "no copy of a request was counted in the candidate yet")]
     return [("ShadowFlowing", "True", Reason.FLOWING, "copies of requests reach the candidate")]
 
 
