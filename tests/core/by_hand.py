@@ -426,8 +426,6 @@ def little(clause: Mapping[str, Any], part: Mapping[str, Any], whole: Mapping[st
     if is_alone(clause):
         return size(clause, arms[1][0]) < share * size(clause, arms[1][1])
     return all(
-        size(clause, arm) < share * size(clause, of)
-        if "bounds" in clause or not of[0]
-        else arm[0] < share * of[0]
+        size(clause, arm) < share * size(clause, of) if "bounds" in clause or not of[0] else arm[0] < share * of[0]
         for arm, of in arms
     )

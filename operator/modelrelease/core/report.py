@@ -141,7 +141,8 @@ def _broken(clause: Clause, words: Words, overall: SliceVerdict, slices: Sequenc
     # Its own part of the mean e-value; each of its parts has less than proves it broken there.
     alone = sum(exp(part.log_e + log(part.level)) for part in parts) >= 1
     what = "over its slices taken together" if alone else "together with other clauses, none of which is broken alone"
-    return f"clause {clause.name} is broken {what}; largest evidence in {_place(first)}: {_numbers(clause, words, first)}"
+    where = f"largest evidence in {_place(first)}: {_numbers(clause, words, first)}"
+    return f"clause {clause.name} is broken {what}; {where}"
 
 
 def _numbers(clause: Clause, words: Words, part: SliceVerdict) -> str:
