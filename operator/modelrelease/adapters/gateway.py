@@ -69,12 +69,20 @@ def _route(release: Release | InvalidSpec, spec: Object) -> Object:
 
 def _rule(release_name: str, matches: list[Object] | None, traffic: Traffic) -> Object:
     rule: Object = {
-        "matches": matches or [{"path": {"type": "PathPrefix", "value": "/"}}],
+        # A null, as some tools write it, is an absent field to the API server, or an error.
+        "matches": _without_nulls(matches) or [{"path": {"type": "PathPrefix", "value": "/"}}],
         "backendRefs": [_weighted(release_name, name, weight) for name, weight in traffic.weights.items()],
     }
     if traffic.mirror:
         rule["filters"] = [_mirror(release_name, *traffic.mirror)]
     return rule
+
+
+def _without_nulls(value: Any) -> Any:  # noqa: ANN401 - whatever the user wrote
+    """Return *value* without the fields that are null, at every level."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _parent(parent: ParentRef) -> Object:
@@ -179,11 +187,16 @@ def _rule_with_defaults(rule: Object) -> Object:
 
 
 def _match_with_defaults(match: Object) -> Object:
-    full = {**match, "path": {"type": "PathPrefix", "value": "/", **(match.get("path") or {})}}
+    """Return a match with defaults; what is none, as a spec may ask for, is as it is: the API server refuses it."""
+    full = {**match, "path": _filled(match.get("path") or {}, {"type": "PathPrefix", "value": "/"})}
     for part in ("headers", "queryParams"):
-        if part in full:
-            full[part] = [{"type": "Exact", **item} for item in full[part]]
+        if isinstance(full.get(part), list):
+            full[part] = [_filled(item, {"type": "Exact"}) for item in full[part]]
     return full
+
+
+def _filled(value: Any, defaults: Object) -> Any:  # noqa: ANN401 - whatever the user wrote
+    return {**defaults, **value} if isinstance(value, dict) else value
 
 
 def _backend_with_defaults(backend: Object) -> Object:
