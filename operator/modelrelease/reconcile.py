@@ -13,7 +13,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from modelrelease.adapters.errors import AdapterError, Conflict, Forbidden, Overtaken, Refused
-from modelrelease.adapters.gateway import gateway_problem, read_route, rerouted, route_manifest, same_parents
+from modelrelease.adapters.gateway import (
+    gateway_problem,
+    read_route,
+    rerouted,
+    route_manifest,
+    same_parents,
+    same_route,
+)
 from modelrelease.adapters.kube import Children
 from modelrelease.api.decision import DecisionOutcome, DecisionSpec, DecisionStatus, Verb
 from modelrelease.api.parse import Asked, InvalidSpec, Release, named_contract, parse, parse_decision
@@ -163,7 +170,7 @@ async def reconcile(
     if isinstance(release, InvalidSpec):
         return await _refuse(release, body, before, decided, world, now, jumps, unheard)
 
-    seen, stays = await _observe(release, before, decided, world, moment)
+    seen, live = await _observe(release, before, decided, world, moment)
     found = evaluate(release, before, seen.evidence, now)
     situation, rulings = take_up(without_copies(Situation(release, before, seen, found, now, jumps)))
     decision = decide(situation)
@@ -177,7 +184,8 @@ async def reconcile(
     world.log.decided(release, before.stage, decision)
     body = await _record(body, before, after, world)
     planned = plan(release, after, seen, now, drain=world.drain)
-    failure = await _apply(release, planned, world, stays, route_only=_returns_users(before, decision))
+    steer = _steer(release, after, seen, live, world)
+    failure = await _apply(release, planned, world, steer, route_only=_returns_users(before, decision))
     failure = await _file(release, after, left if isinstance(decision, RollBack) else None, seen, world) or failure
     await _say(body, after, now, jumps, world)
     await _answer(body, decided, rulings, world, now)
@@ -263,7 +271,7 @@ def _asked(decided: Iterable[dict[str, Any]]) -> tuple[Asked, ...]:
 async def _observe(
     release: Release, status: ReleaseStatus, decided: Iterable[dict[str, Any]], world: World, moment: datetime
 ) -> tuple[Observation, Manifest | None]:
-    """Read everything; also return the live route if it has to stay where it is, whatever the spec says."""
+    """Read everything; also return the live route, whoever owns it."""
     parts = (status.stable, status.serving, status.candidate)
     names = {release.desired.name, *(part.revision for part in parts if part)}
     children = _told(await world.kube.read_children(release.namespace, release.name, release.uid, names), status)
@@ -285,7 +293,7 @@ async def _observe(
         asked=asked,
         dossiers=children.dossiers,
     )
-    return seen, stays
+    return seen, children.route
 
 
 def _moves(release: Release, traffic: Traffic | None, live: Manifest | None) -> bool:
@@ -382,20 +390,18 @@ def _returns_users(before: ReleaseStatus, decision: Decision) -> bool:
 
 
 async def _apply(
-    release: Release, planned: Plan, world: World, stays: Manifest | None, *, route_only: bool
+    release: Release, planned: Plan, world: World, steer: Awaitable[AdapterError | None], *, route_only: bool
 ) -> AdapterError | None:
     """
     Make the cluster what it should be; return the first failure, which does not keep the rest from being tried.
 
-    A live route that *stays* where it is gets other weights, and no other Gateways.
-
-    The route comes first: when users have to leave a candidate, nothing may stand before it. When its weight rises, its
-    pods have been there since an earlier tick, or the decision would not have been taken.
+    The route comes first, as *steer* writes it: when users have to leave a candidate, nothing may stand before it. When
+    its weight rises, its pods have been there since an earlier tick, or the decision would not have been taken.
     """
-    manifests = [_route(release, planned.traffic, stays)] if planned.traffic else []
+    tried = [await steer]
     if not route_only:
-        manifests += planned.manifests
-    failures = [failure for manifest in manifests if (failure := await _tried(world.kube.apply(manifest)))]
+        tried += [await _tried(world.kube.apply(manifest)) for manifest in planned.manifests]
+    failures = [failure for failure in tried if failure]
     if failures or route_only:
         return failures[0] if failures else None
     for revision in planned.prune:
@@ -405,6 +411,33 @@ async def _apply(
             foreign = isinstance(failure, Conflict) and not isinstance(failure, Overtaken)
             failures += [failure] if failure and not foreign else []
     return failures[0] if failures else None
+
+
+async def _steer(
+    release: Release, status: ReleaseStatus, seen: Observation, live: Manifest | None, world: World
+) -> AdapterError | None:
+    """
+    Write the route; return what went wrong, if anything did.
+
+    Where the spec asks for what the API server refuses (a path without a slash, a listener named twice), the *live*
+    route gets the weights alone: users leave a candidate all the same. It is given no more of them by such a route.
+    """
+    traffic = traffic_of(status)
+    if traffic is None:
+        return None
+    wanted = _route(release, traffic, live if seen.leads_nowhere else None)
+    failure = await _tried(world.kube.apply(wanted))
+    if live and isinstance(failure, Refused) and not _gives_users(status, seen):
+        weighted = rerouted(live, release, traffic)
+        if not same_route(weighted, wanted):
+            await _tried(world.kube.apply(weighted))
+    return failure
+
+
+def _gives_users(status: ReleaseStatus, seen: Observation) -> bool:
+    """Return whether the candidate is to have more users than the live route gives it."""
+    trial = on_trial(status)
+    return trial is not None and trial.weight > (seen.route.weights.get(trial.revision, 0) if seen.route else 0)
 
 
 async def _file(

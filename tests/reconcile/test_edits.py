@@ -5,15 +5,17 @@ What users get at once, what has to wait for a gate, and what begins anew.
 """
 
 import copy
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from modelrelease.adapters.errors import Refused
 from modelrelease.core.counts import StageCounts
 from tests.builders import NO_METRICS, a_body
-from tests.reconcile.fakes import Lab
+from tests.reconcile.fakes import FakeKube, Lab
 from tests.reconcile.test_decisions import a_lab, approved, waiting
 from tests.reconcile.test_reconcile import ONE, TWO, condition, reasons, release
 
@@ -282,6 +284,62 @@ async def test_a_rollout_whose_route_would_lead_nowhere_holds_and_can_be_rolled_
     lab.kube.gateway = there
     await lab.run(until="canary-50")
     assert parents(lab) == ["pubilc"]
+
+
+# To a route that is none.
+
+
+class _Typed(FakeKube):
+    """An API server that refuses a route with what is no match, as the Gateway API's CRDs do."""
+
+    async def apply(self, manifest):
+        rules = manifest["spec"]["rules"] if manifest["kind"] == "HTTPRoute" else []
+        paths = [match["path"] for rule in rules for match in rule["matches"]]
+        if not all(isinstance(path, dict) and path["value"].startswith("/") for path in paths):
+            raise Refused("spec.rules[0].matches[0].path: value must be an absolute path and start with '/'")
+        return await super().apply(manifest)
+
+
+async def a_lab_with_a_bad_route(stage: str, path: object) -> Lab:
+    lab = await a_lab_in(stage)
+    lab.kube = _Typed(**vars(lab.kube))
+    lab.kube.edit(traffic={"gatewayAPI": {"parentRefs": [{"name": "public"}], "matches": [{"path": path}]}})
+    return lab
+
+
+async def refused_ticks(lab: Lab, count: int) -> None:
+    for _ in range(count):
+        with suppress(Refused):
+            await lab.tick()
+            continue
+        lab.now += timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("path", ["/v1", {"value": "v1"}, [None]])
+async def test_a_route_that_the_api_server_refuses_keeps_nobody_on_a_bad_candidate(path):
+    """Where requests come from waits for a better edit; who answers them does not."""
+    lab = await a_lab_with_a_bad_route("canary-50", path)
+    lab.metrics.rates["2"] = 0.4
+    await refused_ticks(lab, 20)
+    assert lab.kube.status["stage"] == "RolledBack"
+    assert lab.kube.weights == {ONE: 100}
+    assert [reason for reason, _ in lab.kube.events].count("NotApplied") >= 1
+    writes = len(lab.kube.writes)
+    await refused_ticks(lab, 5)
+    assert "route" not in lab.kube.writes[writes:]
+
+
+async def test_a_route_that_the_api_server_refuses_gives_nobody_to_a_candidate():
+    """A person skips the rest of the plan: users follow when the route is one."""
+    lab = await a_lab_with_a_bad_route("canary-10", "/v1")
+    await refused_ticks(lab, 20)
+    assert lab.kube.weights == {ONE: 90, TWO: 10}
+    lab.kube.decide("Promote", "2")
+    await refused_ticks(lab, 5)
+    assert lab.kube.weights == {ONE: 90, TWO: 10}
+    lab.kube.edit(traffic={"gatewayAPI": {"parentRefs": [{"name": "public"}]}})
+    await lab.run(until="Completed")
+    assert lab.kube.weights == {TWO: 100}
 
 
 # What was rolled back.

@@ -53,6 +53,11 @@ def same_parents(live: Object, desired: Object) -> bool:
     return bool(_with_defaults(live["spec"])["parentRefs"] == _with_defaults(desired["spec"])["parentRefs"])
 
 
+def same_route(one: Object, other: Object) -> bool:
+    """Return whether two HTTPRoutes ask for the same traffic."""
+    return not _difference(one["spec"], other["spec"])
+
+
 def _route(release: Release | InvalidSpec, spec: Object) -> Object:
     return {
         "apiVersion": f"{GATEWAY_GROUP}/v1",
