@@ -135,6 +135,11 @@ def _answering(tick: Tick, part: RevisionStatus | None) -> int:
     return workload.serving if workload else 0
 
 
+def _reached(tick: Tick, part: RevisionStatus | None) -> bool:
+    """Return whether a pod answers, and a Service leads to it."""
+    return _answering(tick, part) > 0 and part.revision in tick.children.services
+
+
 # The promises.
 
 
@@ -380,7 +385,7 @@ def users_do_not_stay_where_nobody_answers(told: Told) -> None:
     trial, now = _trial(before), told.tick.now.replace(microsecond=0)
     if release is None or release.spec.suspend or not told.recorded or before.stable is None or trial is None:
         return
-    silent = bool(trial.weight and not _answering(told.tick, trial) and _answering(told.tick, before.stable))
+    silent = bool(trial.weight and not _reached(told.tick, trial) and _reached(told.tick, before.stable))
     # A jump of the clock that was noticed is no time that has passed.
     if silent and trial.silent_since and elapsed(trial.silent_since, now, told.tick.jumps) > NO_PODS_GRACE:
         assert _shares(told.after) == {before.stable.revision: 100}
@@ -416,7 +421,7 @@ def the_stable_revision_is_only_followed(told: Told) -> None:
             assert before.candidate is not None
             assert new.revision == before.candidate.revision
             assert before.candidate.weight == 100
-            assert _answering(told.tick, new)
+            assert _reached(told.tick, new)
 
 
 def conditions_agree(told: Told) -> None:

@@ -16,7 +16,7 @@ from tests.reconcile.machine import TALLY, Releases
 from tests.reconcile.memory import remembering
 
 RUNS = int(os.environ.get("MODEL_RUNS", "0"))
-CI_RUNS, CI_STEPS = 900, 100_000
+CI_RUNS, CI_STEPS = 910, 100_000
 STEPS = 50
 LONGEST_SHRINKING_SECONDS = 120
 

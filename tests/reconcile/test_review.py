@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 import modelrelease.reconcile
-from modelrelease.adapters.errors import Overtaken, Refused, Unreachable
+from modelrelease.adapters.errors import Forbidden, Overtaken, Refused, Unreachable
 from tests.builders import NO_METRICS, a_body, revision_of
 from tests.reconcile.fakes import FakeKube, FakeMetrics, Lab
 from tests.reconcile.test_reconcile import ONE, THREE, TWO, a_lab, condition, reasons, release
@@ -434,3 +434,55 @@ async def test_a_route_that_is_left_over_is_not_called_in_sync():
     assert lab.kube.status["stage"] == "Pending"
     assert lab.kube.weights == {ONE: 100}
     assert condition(lab, "TrafficInSync") is None
+
+
+class _Full(FakeKube):
+    """An API server whose quota has no room for one kind of objects of the candidate."""
+
+    full: str = ""
+
+    async def apply(self, manifest):
+        name = manifest["metadata"]["name"]
+        if manifest["kind"] == self.full and name == TWO and (self.full, name) not in self.objects:
+            raise Forbidden(f"exceeded quota: {self.full}")
+        return await super().apply(manifest)
+
+
+async def _ticks(lab: Lab, count: int) -> set[int]:
+    """Return which shares of users the candidate was seen to have."""
+    shares = set()
+    for _ in range(count):
+        with contextlib.suppress(Refused):
+            await lab.tick()
+            continue
+        lab.now += timedelta(minutes=1)
+        shares.add(lab.kube.weights.get(TWO, 0))
+    return shares
+
+
+@pytest.mark.parametrize(("kind", "why"), [("Service", "has no Service"), ("ControllerRevision", "is not stored")])
+async def test_a_candidate_that_lacks_an_object_gets_no_users(kind: str, why: str):
+    """Without a Service users get errors, and without its content nobody could make its pods again; pods are there."""
+    lab = await a_lab(stages=a_body()["spec"]["stages"][1:])
+    lab.kube = _Full(**vars(lab.kube))
+    lab.kube.full = kind
+    release(lab, "2")
+    assert await _ticks(lab, 4) == {0}
+    assert lab.kube.objects["Deployment", TWO]
+    assert why in condition(lab, "Ready")["message"]
+    assert await _ticks(lab, 20) == {0}
+    assert lab.kube.status["stage"] == "RolledBack"
+    assert why in lab.kube.status["rejected"][0]["message"]
+
+
+async def test_users_leave_a_candidate_whose_service_cannot_be_made_again():
+    """Its pods answer, and nobody can reach them: that is as bad as no pods."""
+    lab = await a_lab()
+    release(lab, "2")
+    await lab.run(until="canary-50")
+    lab.kube = _Full(**vars(lab.kube))
+    lab.kube.full = "Service"
+    del lab.kube.objects["Service", TWO]
+    await _ticks(lab, 4)
+    assert lab.kube.weights == {ONE: 100}
+    assert lab.kube.status["rejected"][0]["reason"] == "CandidateUnavailable"

@@ -175,14 +175,27 @@ class Situation:
 
     @property
     def available(self) -> int:
-        """Available pods of the candidate on trial."""
+        """Available pods of the candidate on trial; none while it *lacks* what they need."""
         workload = self.seen.workloads.get(self.trial.revision) if self.trial else None
-        return workload.available if workload else 0
+        return workload.available if workload and not self.lacks else 0
+
+    @property
+    def lacks(self) -> str:
+        """What the candidate has to have besides pods, and has not; "" for nothing."""
+        if not self.reached(self.trial):
+            return "the candidate has no Service: nobody can reach its pods"
+        if self.trial and not self.record and self.trial.revision not in self.seen.revisions:
+            return "the content of the candidate's revision is not stored: its pods could not be made again"
+        return ""
+
+    def reached(self, part: RevisionStatus | None) -> bool:
+        """Return whether a revision has a Service: a Gateway answers what it would send to none with errors."""
+        return part is not None and part.revision in self.seen.services
 
     def serves(self, part: RevisionStatus | None) -> bool:
         """Return whether a revision has a pod that answers, be it one that is about to be replaced."""
         workload = self.seen.workloads.get(part.revision) if part else None
-        return workload is not None and workload.serving > 0
+        return workload is not None and workload.serving > 0 and self.reached(part)
 
     @property
     def missing_pods(self) -> int:
@@ -553,6 +566,8 @@ def _late(it: Situation) -> Decision:
 
 def _pods(it: Situation) -> str:
     workload = it.seen.workloads.get(it.trial.revision) if it.trial else None
+    if workload and it.lacks:
+        return it.lacks
     why = f" ({workload.message})" if workload and workload.message else ""
     return f"{it.available} of {it.available + it.missing_pods} pods of the candidate are available{why}"
 
