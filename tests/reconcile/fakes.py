@@ -146,7 +146,7 @@ class FakeKube:
             live = self._shown(manifest)
             if manifest["kind"] == "HTTPRoute":
                 parents = manifest["spec"]["parentRefs"] if self.gateway_answers else []
-                status = {"parents": [_accepted(parent) for parent in parents]}
+                status = {"parents": [accepted(parent) for parent in parents]}
                 live = {**live, "metadata": {**live["metadata"], "generation": 1}, "status": status}
             self.objects[key] = live
             return True
@@ -261,7 +261,7 @@ def _undigested_all(names: Any) -> Any:
     return _undigested(names) if isinstance(names, str) else [_undigested(name) for name in names]
 
 
-def _accepted(parent: Object) -> Object:
+def accepted(parent: Object) -> Object:
     conditions = [
         {"type": kind, "status": "True", "reason": kind, "observedGeneration": 1}
         for kind in ("Accepted", "ResolvedRefs")

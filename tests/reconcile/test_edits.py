@@ -15,7 +15,7 @@ import pytest
 from modelrelease.adapters.errors import Refused
 from modelrelease.core.counts import StageCounts
 from tests.builders import NO_METRICS, a_body
-from tests.reconcile.fakes import FakeKube, Lab
+from tests.reconcile.fakes import FakeKube, Lab, accepted
 from tests.reconcile.test_decisions import a_lab, approved, waiting
 from tests.reconcile.test_reconcile import ONE, TWO, condition, reasons, release
 
@@ -194,6 +194,23 @@ async def test_a_stage_that_is_renamed_starts_the_rollout_over_and_says_why():
     assert why in told(lab, "RolloutCancelled")[-1]
     assert lab.kube.status["history"][-1]["message"] == why
     await lab.run(until="c10")
+
+
+async def test_a_rollout_that_starts_over_keeps_its_pods_until_users_have_left_them():
+    """The shadow needs one pod; three have all users until the Gateway has followed and their answers are given."""
+    lab = await a_lab_in("full")
+    lab.kube.gateway_answers = False
+    lab.kube.edit(stages=[*STAGES[:-1], {**STAGES[-1], "name": "all"}])
+    for _ in range(15):
+        await lab.tick()
+        assert lab.kube.weights == {ONE: 100}
+        assert lab.kube.objects["Deployment", TWO]["spec"]["replicas"] == 3
+    route = lab.kube.objects["HTTPRoute", "radar"]
+    lab.kube.gateway_answers = True
+    route["status"] = {"parents": [accepted(parent) for parent in route["spec"]["parentRefs"]]}
+    await lab.tick()
+    assert lab.kube.objects["Deployment", TWO]["spec"]["replicas"] == 1
+    await lab.run(until="Completed")
 
 
 async def test_a_stage_put_before_the_open_one_is_for_the_next_rollout():

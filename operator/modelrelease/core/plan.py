@@ -46,7 +46,7 @@ class Plan:
         traffic: The route; None while no revision can serve.
         manifests: Everything else that should exist, in the order in which to apply it.
         prune: Revisions whose objects should go now.
-        prune_after: How long until revisions that are still draining should go; None when there are none.
+        prune_after: How long until what is still draining should go, or shrink; None when nothing is.
     """
 
     traffic: Traffic | None
@@ -82,7 +82,14 @@ def plan(release: Release, status: ReleaseStatus, seen: Observation, now: dateti
         now: The one time of this tick.
         drain: How long a revision without traffic keeps its pods.
     """
+    idle_for = now - status.stage_start_time if status.stage_start_time else drain
+    drained = idle_for >= drain
+    # Until the Gateway has taken up the route as it is now, users may still be sent by an earlier one.
+    followed = seen.route is None or seen.route.accepted is True
     sizes = _sizes(release, status)
+    shrinking = _shrinking(status, seen, sizes)
+    if not (drained and followed):
+        sizes |= shrinking
     known = {**seen.revisions, release.desired.name: release.desired}
     manifests: list[Manifest] = []
     for name, replicas in sizes.items():
@@ -93,15 +100,11 @@ def plan(release: Release, status: ReleaseStatus, seen: Observation, now: dateti
                 _deployment(release, revision, replicas),
             ]
     leaving = _leaving(seen, keep=frozenset(sizes))
-    idle_for = now - status.stage_start_time if status.stage_start_time else drain
-    drained = idle_for >= drain
-    # Until the Gateway has taken up the route as it is now, users may still be sent by an earlier one.
-    followed = seen.route is None or seen.route.accepted is True
     return Plan(
         traffic=traffic_of(status),
         manifests=tuple(manifests),
         prune=leaving if drained and followed else (),
-        prune_after=drain - idle_for if leaving and not drained else None,
+        prune_after=drain - idle_for if (leaving or shrinking) and not drained else None,
     )
 
 
@@ -115,6 +118,13 @@ def _sizes(release: Release, status: ReleaseStatus) -> dict[str, int]:
         # Full size once users depend on it, so that a change of spec.server.replicas reaches it too.
         sizes[trial.revision] = release.spec.replicas if trial.weight else pods_of(release, trial)
     return sizes
+
+
+def _shrinking(status: ReleaseStatus, seen: Observation, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the pods of a candidate that is to have fewer, as users may still be sent to all of them."""
+    trial = on_trial(status)
+    workload = seen.workloads.get(trial.revision) if trial and not trial.weight else None
+    return {workload.revision: workload.replicas} if workload and workload.replicas > sizes[workload.revision] else {}
 
 
 def _leaving(seen: Observation, keep: frozenset[str]) -> tuple[str, ...]:
