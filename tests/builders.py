@@ -218,6 +218,7 @@ def seen(
     route: Route | None = None,
     gateway_problem: GatewayProblem | None = None,
     conflict: str | None = None,
+    leftover: str | None = None,
     evidence: Evidence | None = None,
     revisions: Sequence[str] = (),
     asked: Sequence[Asked] = (),
@@ -232,6 +233,7 @@ def seen(
         route=route or a_route(),
         gateway_problem=gateway_problem,
         conflict=conflict,
+        leftover=leftover,
         evidence=evidence,
         asked=tuple(asked),
     )

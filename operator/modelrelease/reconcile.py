@@ -288,6 +288,7 @@ async def _observe(
         gateway_problem=problem,
         leads_nowhere=stays is not None,
         conflict=children.conflict,
+        leftover=children.leftover,
         evidence=await _evidence(release, status, asked, world, moment),
         history=await _history(release, status, children, world, moment),
         asked=asked,

@@ -283,7 +283,22 @@ class TestConflicts:
             await kube.apply(manifest)
         children = await kube.read_children(namespace, "radar", "another-uid")
         assert (children.workloads, children.revisions, children.services) == ({}, {}, frozenset())
-        assert children.conflict.startswith("ControllerRevision radar-")
+        assert children.leftover.startswith("ControllerRevision radar-")
+        assert children.conflict is None
+
+    async def test_children_of_another_kind_of_owner_are_a_strangers(self, kube, cluster, body, namespace):
+        """Whoever else controls an object with our label does not let go of it by itself."""
+        route = _route(body, weights={"abc": 100}, mirror=None)
+        owner = {
+            "apiVersion": "example.com/v1",
+            "kind": "ModelRelease",
+            "name": "radar",
+            "uid": "u",
+            "controller": True,
+        }
+        cluster.create(route | {"metadata": route["metadata"] | {"ownerReferences": [owner]}})
+        children = await kube.read_children(namespace, "radar", body["metadata"]["uid"])
+        assert (children.conflict, children.leftover) == ("HTTPRoute radar", None)
 
     async def test_apply_never_takes_over_a_stranger(self, kube, cluster, body, namespace):
         """Even an object that no read has shown is not overwritten by force."""

@@ -389,6 +389,21 @@ CASES: list[tuple[str, str, Situation, tuple[object, ...]]] = [
         (Hold, Reason.NAME_CONFLICT, True),
     ),
     (
+        "an object's name is taken",
+        "by somebody else's object, whatever a deleted release has left",
+        a_situation(
+            observation=seen(conflict="Service radar-1", leftover="Deployment radar-1"),
+            status=a_status("Completed", candidate=None),
+        ),
+        (Hold, Reason.NAME_CONFLICT, True),
+    ),
+    (
+        "what a deleted release of the name left is still there",
+        "deleted and made anew at once",
+        a_situation(a_status("", stable=None, candidate=None), observation=seen(leftover="Deployment radar-1")),
+        (Hold, Reason.PENDING, False),
+    ),
+    (
         "the Gateway cannot do it",
         "nothing starts",
         a_situation(a_status("Completed", candidate=None), observation=seen(gateway_problem=ABSENT)),
@@ -830,6 +845,7 @@ def situations(draw: st.DrawFn) -> Situation:
             route=a_route(in_sync=draw(st.booleans()), accepted=draw(st.none() | st.booleans())),
             gateway_problem=draw(st.none() | st.just(ABSENT)),
             conflict=draw(st.none() | st.just("Service fraud/radar-1")),
+            leftover=draw(st.none() | st.just("Deployment fraud/radar-1")),
         ),
         # Nothing is judged by a contract that is not the stage's.
         finding=draw(FINDINGS) if open_stage and status.candidate.current_stage.contract != "another" else None,

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from modelrelease.api.contract import OnBreach
 from modelrelease.api.reasons import Outcome, Reason
 from modelrelease.core.decide import Advance, Complete, Decision, Hold, Prepare, RollBack, Start, decide
 from modelrelease.core.plan import plan
@@ -192,3 +193,12 @@ def test_numbers_in_messages_are_no_news_either():
     much_later = NOW + MINUTE
     third = a_situation(before, a_verdict(Outcome.INCONCLUSIVE, message="40 events of 900"), now=much_later)
     assert "40 events" in transition(third, decide(third)).condition("Ready").message
+
+
+@pytest.mark.parametrize(("stable", "choices"), [(None, "Approve or Promote"), ("1", "Approve, Rollback or Promote")])
+def test_nobody_is_told_to_roll_back_a_first_release(stable, choices):
+    """It is refused: there is no stable revision to return to."""
+    verdict = a_verdict(Outcome.BREACH, on_breach=OnBreach.HOLD)
+    decision = decide(a_situation(a_status("full", stable=stable), verdict))
+    assert _held(decision) is Reason.BREACH_HELD
+    assert decision.message.endswith(f"A person decides: {choices}")

@@ -100,13 +100,15 @@ class FakeKube:
             ours = [o for (k, _), o in self.objects.items() if k == kind and owner_of(o) == uid]
             return {o["metadata"]["labels"][REVISION_LABEL]: o for o in ours}
 
-        foreign = sorted(f"{kind} {its}" for (kind, its), o in self.objects.items() if owner_of(o) != uid)
+        foreign = {f"{kind} {its}": o for (kind, its), o in self.objects.items() if owner_of(o) != uid}
+        left = {its for its, o in foreign.items() if of_a_release(o, name)}
         return Children(
             workloads={revision: self._workload(revision, o) for revision, o in of("Deployment").items()},
             revisions={revision: Revision.from_content(o["data"]) for revision, o in of("ControllerRevision").items()},
             services=frozenset(of("Service")),
             route=self._shown(self.objects.get(("HTTPRoute", name))),
-            conflict=foreign[0] if foreign else None,
+            conflict=min(foreign.keys() - left, default=None),
+            leftover=min(left, default=None),
             dossiers={its: f"u-{its}" for its, o in self.dossiers.items() if owner_of(o) == uid},
         )
 
@@ -245,6 +247,12 @@ def owner_of(item: Object) -> str:
     """Return the uid of the object's controller."""
     uid: str = item["metadata"]["ownerReferences"][0]["uid"]
     return uid
+
+
+def of_a_release(item: Object, name: str) -> bool:
+    """Return whether a release of this name controls the object, be it one that was deleted."""
+    owner = item["metadata"]["ownerReferences"][0]
+    return (owner.get("kind"), owner.get("name")) == ("ModelRelease", name)
 
 
 def _without_times(value: Any) -> Any:

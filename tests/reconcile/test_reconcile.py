@@ -465,6 +465,23 @@ async def test_an_absent_gateway_stalls_before_anything_starts():
     assert ("Deployment", TWO) not in lab.kube.objects
 
 
+async def test_a_release_that_is_deleted_and_made_anew_waits_for_the_collector():
+    """It is a matter of seconds, and nobody has to do anything: neither stalled nor worth a warning."""
+    lab = await a_lab()
+    collected = dict(lab.kube.objects)
+    lab.kube.body["metadata"]["uid"] = "another"
+    del lab.kube.body["status"]
+    wait = await lab.tick()
+    assert wait is not None
+    assert wait <= timedelta(seconds=5)
+    assert condition(lab, "Ready")["reason"] == "Pending"
+    assert f"{ONE} of a deleted release of this name has to be collected first" in condition(lab, "Ready")["message"]
+    assert not condition(lab, "Stalled") or condition(lab, "Stalled")["status"] == "False"
+    assert dict(lab.kube.objects) == collected
+    lab.kube.objects.clear()
+    await lab.run(until="Completed")
+
+
 async def _journey(kube: FakeKube, kind: str) -> Lab:
     lab = Lab(kube)
     await lab.run(until="Completed")

@@ -112,7 +112,8 @@ class Children:
         revisions: Stored content by revision; a name that does not fit its content is not among them.
         services: Revisions that have a Service.
         route: The HTTPRoute of the release's name, whoever owns it; None when there is none.
-        conflict: An object with a name of ours that this release does not own, as ``Kind name``; None without one.
+        conflict: An object with a name of ours that somebody else owns, as ``Kind name``; None without one.
+        leftover: The same of a release of this name that was deleted: it is about to be collected.
         dossiers: Uids of the ConfigMaps with what its gates were left on, by name.
         unknown_route: Why nobody can tell whether there is a route; None when it was read.
     """
@@ -124,6 +125,7 @@ class Children:
     conflict: str | None
     dossiers: Mapping[str, str] = field(default_factory=dict)
     unknown_route: UnknownKind | None = None
+    leftover: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +409,9 @@ class KubeCluster:
         route, unknown = (None, route) if isinstance(route, UnknownKind) else (route, None)
         everything += [(_ROUTE, route)] if route else []
         self._remember(namespace, name, everything)
-        foreign = sorted(_kind_and_name(kind, item) for kind, item in everything if not _owned(item, uid))
+        foreign = [(kind, item) for kind, item in everything if not _owned(item, uid)]
+        strange = [_kind_and_name(kind, item) for kind, item in foreign if not _of_a_release(item, name)]
+        left = [_kind_and_name(kind, item) for kind, item in foreign if _of_a_release(item, name)]
         owned = {kind: [item for item in items if _owned(item, uid)] for kind, items in by_kind.items()}
         workloads = [_workload(item) for item in owned[_DEPLOYMENT]]
         stored = [revision for item in owned[_REVISION] if (revision := _stored_revision(item))]
@@ -416,7 +420,8 @@ class KubeCluster:
             revisions={revision.name: revision for revision in stored},
             services=frozenset(_revision_label(item) for item in owned[_SERVICE]),
             route=route,
-            conflict=foreign[0] if foreign else None,
+            conflict=min(strange, default=None),
+            leftover=min(left, default=None),
             dossiers={it["metadata"]["name"]: it["metadata"]["uid"] for it in dossiers if _owned(it, uid)},
             unknown_route=unknown,
         )
@@ -826,14 +831,26 @@ def _kind_and_name(kind: _Kind, item: Object) -> str:
     return f"{kind.name} {item['metadata']['name']}"
 
 
+def _reference(item: Object) -> Object:
+    """Return the reference to the owner that controls the object; empty without one."""
+    owners = item["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), {})
+
+
 def _controller(item: Object) -> str | None:
     """Return the uid of the owner that controls the object."""
-    owners = item["metadata"].get("ownerReferences") or []
-    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+    return _reference(item).get("uid")
 
 
 def _owned(item: Object, uid: str) -> bool:
     return _controller(item) == uid
+
+
+def _of_a_release(item: Object, name: str) -> bool:
+    """Return whether a release of this name controls the object, be it one that was deleted."""
+    owner = _reference(item)
+    group = str(owner.get("apiVersion")).partition("/")[0]
+    return (group, owner.get("kind"), owner.get("name")) == (GROUP, _RELEASE.name, name)
 
 
 def _workload(deployment: Object) -> Workload:

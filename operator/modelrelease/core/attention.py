@@ -60,6 +60,8 @@ def look_again(
     if not isinstance(decision, Hold) or (drifted is not None and drifted.reason == Reason.DRIFTED):
         return SOON
     waits = [wait for wait in (_gate(release, after, finding, now, shortest), planned.prune_after) if wait is not None]
+    if decision.reason is Reason.PENDING:
+        waits.append(PENDING_TICK)
     if decision.stalled and decision.reason is not Reason.ROLLED_BACK:  # which nothing ends but another order
         waits.append(STALLED_TICK)
     return max(min(waits), timedelta(0)) if waits else None

@@ -481,6 +481,12 @@ def _name_is_taken(it: Situation) -> Decision | None:
     return Hold(Reason.NAME_CONFLICT, message, stalled=True)
 
 
+def _name_is_freed(it: Situation) -> Decision | None:
+    if it.seen.leftover is None or it.record:
+        return None
+    return Hold(Reason.PENDING, f"{it.seen.leftover} of a deleted release of this name has to be collected first")
+
+
 def _gateway_problem(it: Situation) -> Decision | None:
     problem = it.seen.gateway_problem
     if problem is None or it.record:
@@ -625,7 +631,8 @@ def _held(it: Situation, verdict: GateVerdict) -> Decision | None:
         if not it.unseen:
             return None
         message = "; ".join(clause.message for clause in it.unseen)
-    return Hold(Reason.BREACH_HELD, f"{message}. A person decides: Approve, Rollback or Promote")
+    choices = "Approve or Promote" if it.initial else "Approve, Rollback or Promote"
+    return Hold(Reason.BREACH_HELD, f"{message}. A person decides: {choices}")
 
 
 def _nothing_to_compare(it: Situation) -> Decision | None:
@@ -818,6 +825,7 @@ TABLE: Final[tuple[tuple[str, Callable[[Situation], Decision | None]], ...]] = (
     ("back to stable in mid-rollout", _back_to_stable),
     ("a rejected revision is wanted", _rejected_is_wanted),
     ("an object's name is taken", _name_is_taken),
+    ("what a deleted release of the name left is still there", _name_is_freed),
     ("the Gateway cannot do it", _gateway_problem),
     ("a first release that serves has a successor", _first_release_has_a_successor),
     ("a new revision is wanted", _new_revision),

@@ -74,6 +74,7 @@ class Observation:
         leads_nowhere: Whether the spec would move the live route to a Gateway that does not exist: it stays where it
             is, with the weights of status.
         conflict: An object of ours-to-be that somebody else owns, as ``Kind name``; None when there is none.
+        leftover: The same of a release of this name that was deleted: it is about to be collected.
         evidence: Counts by stage; None when the tick did not need any.
         history: Counts of the baseline before the candidate gets any requests; None when the tick did not need any.
         asked: What people decided and nobody has answered yet.
@@ -91,3 +92,4 @@ class Observation:
     asked: tuple[Asked, ...] = ()
     dossiers: Mapping[str, str] = field(default_factory=dict)
     leads_nowhere: bool = False
+    leftover: str | None = None
