@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from modelrelease.core.plan import Traffic, plan, traffic_of
 from tests.builders import NOW, a_release, a_route, a_status, revision_of, seen
 
@@ -120,3 +122,24 @@ def test_the_pods_know_who_they_are_and_the_users_template_is_kept():
         "MODELRELEASE_VERSION": "2",
     } == env
     assert release.desired.template == template
+
+
+@pytest.mark.parametrize(
+    ("value", "order"),
+    [
+        ("s3://models/$(MODELRELEASE_VERSION)", ["MODELRELEASE_VERSION", "X"]),
+        ("$(OTHER) MODELRELEASE_VERSION", ["X", "MODELRELEASE_VERSION"]),
+        (None, ["X", "MODELRELEASE_VERSION"]),
+    ],
+)
+def test_a_value_may_name_what_the_operator_adds(value, order):
+    """Kubernetes expands what comes before only; where nothing asks for that, pods stay what they are."""
+    entry = {"name": "X", "value": value} if value else {"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}
+    template = {"spec": {"containers": [{"name": "s", "image": "i", "env": [entry]}]}}
+    release = a_release("2", server={"port": 3000, "template": template})
+    status = a_status("Completed", stable="2", candidate=None)
+    status = status.model_copy(update={"stable": status.stable.model_copy(update={"revision": release.desired.name})})
+    planned = plan(release, status, seen(available={}), NOW, drain=DRAIN)
+    pod = next(m for m in planned.manifests if m["kind"] == "Deployment")["spec"]["template"]
+    names = [entry["name"] for entry in pod["spec"]["containers"][0]["env"]]
+    assert [name for name in names if name in order] == order

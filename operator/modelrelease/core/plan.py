@@ -221,4 +221,7 @@ def _with_environment(container: dict[str, Any], release: Release, revision: Rev
         "MODELRELEASE_VERSION": revision.version,
     }
     theirs = [entry for entry in container.get("env") or [] if entry.get("name") not in ours]
-    return {**container, "env": [*theirs, *({"name": name, "value": value} for name, value in ours.items())]}
+    added = [{"name": name, "value": value} for name, value in ours.items()]
+    # Kubernetes expands $(NAME) where NAME comes before. Only there: another order is another template, new pods.
+    refer = any(f"$({name})" in str(entry.get("value")) for entry in theirs for name in ours)
+    return {**container, "env": [*added, *theirs] if refer else [*theirs, *added]}
