@@ -9,7 +9,7 @@ A margin means what the kind of its metric makes of it, so its unit is checked w
     rate           20%                       events per second     -
     distribution   -                         -                     a stability index
 
-What ``assure`` excludes is written as its clause's margin is; of a ratio in any unit.
+What ``assure`` excludes is written as its clause's margin is; of a ratio's limit in points, too.
 """
 
 import re
@@ -17,7 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from modelrelease.api.contract import Clause, Contract, Distribution, Metric, Quantile, Ratio, Similar, SliceDimension
+from modelrelease.api.contract import (
+    Clause,
+    Contract,
+    Distribution,
+    Metric,
+    Quantile,
+    Ratio,
+    Similar,
+    SliceDimension,
+)
 from modelrelease.api.quantities import MARGIN, parse_margin
 from modelrelease.api.rule import Rule, Words, cel_count, words_if
 from modelrelease.api.selectors import INJECTED_LABELS, NO_HISTOGRAM
@@ -165,15 +174,18 @@ class _Unit:
 
 
 # Up to 100 and up to 1, as spelled: digits are compared, so that nothing is rounded in one of the two languages.
-_UP_TO_100: Final = r"0*(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)"
-_UP_TO_1: Final = r"0*(1(\.0+)?|0(\.[0-9]+)?)"
+_BELOW_100: Final = r"0*[0-9]{1,2}(\.[0-9]+)?"
+_UP_TO_100: Final = rf"(0*100(\.0+)?|{_BELOW_100})"
+_BELOW_1: Final = r"0*0(\.[0-9]+)?"
+_UP_TO_1: Final = rf"(0*1(\.0+)?|{_BELOW_1})"
 _DECIMAL: Final = r"[0-9.]+"
 
 _RATIO_CHANGE: Final = _Unit(
     "ratio",
     limit=False,
-    allowed=f"{_DECIMAL}%|{_UP_TO_100}pp|{_UP_TO_1}",
-    wanted="5% (of the baseline), or a share of events up to 100pp or 1, such as 0.5pp or 0.005",
+    # No two shares differ by more than all, and no requests could ever show it.
+    allowed=f"{_DECIMAL}%|{_BELOW_100}pp|{_BELOW_1}",
+    wanted="5% (of the baseline), or a share of events below 100pp or 1, such as 0.5pp or 0.005",
 )
 _RATIO_LIMIT: Final = _Unit(
     "ratio",
@@ -181,6 +193,7 @@ _RATIO_LIMIT: Final = _Unit(
     allowed=f"{_UP_TO_100}%|{_UP_TO_1}",
     wanted="a share of events up to 100% or 1, such as 0.1% or 0.001",
 )
+_RATIO_ASSURED: Final = _Unit("ratio", limit=True, allowed=f"{_UP_TO_100}(%|pp)|{_UP_TO_1}", wanted=_RATIO_LIMIT.wanted)
 _QUANTILE_CHANGE: Final = _Unit(
     "quantile",
     limit=False,
@@ -319,6 +332,8 @@ CONTRACT_RULES: Final[tuple[Rule[Any], ...]] = (
     _margin_rule(_QUANTILE_LIMIT),
     _margin_rule(_RATE_CHANGE),
     _margin_rule(_RATE_LIMIT),
+    _assure_rule(_RATIO_CHANGE),
+    _assure_rule(_RATIO_ASSURED),
     _assure_rule(_QUANTILE_CHANGE),
     _assure_rule(_QUANTILE_LIMIT),
     _assure_rule(_RATE_CHANGE),
