@@ -35,6 +35,9 @@ LATENCY = {
     "clauses": [{"name": "fast", "metric": "latency", "noWorse": "20%"}],
 }
 
+NEWEST = "max by (revision, instance) (timestamp("
+"""How the question begins when the newest samples were scraped; answers of counts tell it beside them."""
+
 Reply = Callable[[BaseHTTPRequestHandler, str], None]
 
 
@@ -46,7 +49,7 @@ def vector(*values: tuple[dict[str, str], str], **more: Any) -> dict[str, Any]:
 
 def healthy(query: str) -> dict[str, Any]:
     """Return 10 of 100 for both arms, scraped just now."""
-    if query.startswith("max by (revision, instance) (timestamp("):
+    if query.startswith(NEWEST):
         return vector(({}, str(NOW.timestamp() - 1)))
     value = "10" if "decision=" in query or "code=" in query else "100"
     return vector(({"revision": "old", "country": "FR"}, value), ({"revision": "new", "country": "FR"}, value))
@@ -157,7 +160,7 @@ async def test_counts_of_every_question_are_read(server, read):
     assert [[10, 10]] == stage.counts["block-rate", "country"].events.tolist()
     assert [[100, 100]] == stage.counts["block-rate", "country"].of.tolist()
     questions = [parameters["query"] for path, parameters, _ in server.asked if path == "/api/v1/query"]
-    newest = [question for question in questions if "timestamp(" in question]
+    newest = [question for question in questions if question.startswith(NEWEST)]
     assert (2, 1) == (len(newest), len(set(newest)))
     assert len(set(questions)) == len(questions) - 1 == 8 + 3
     path, parameters, _ = server.asked[0]
@@ -174,7 +177,7 @@ async def test_native_histograms_are_read(server):
 
     def reply(request: BaseHTTPRequestHandler, query: str) -> None:
         answer = {"status": "success", "data": {"resultType": "vector", "result": elements}}
-        native = "d_seconds{" in query and "timestamp(" not in query
+        native = "d_seconds{" in query and not query.startswith(NEWEST)
         says(answer if native else vector(({}, str(NOW.timestamp()))) if "timestamp(" in query else vector())(
             request, query
         )
@@ -196,7 +199,9 @@ async def test_stages_are_read_in_the_same_bins(server):
         bounds = {"0.5": "3", "1": "4", "+Inf": "9"} if "[60s]" in query else {"1": "1", "2": "2", "+Inf": "5"}
         counts = [({"revision": "new", "le": bound}, value) for bound, value in bounds.items()]
         newest = vector(({}, str(NOW.timestamp() + 1)))
-        says(newest if "timestamp(" in query else vector(*counts) if "_bucket{" in query else vector())(request, query)
+        says(newest if query.startswith(NEWEST) else vector(*counts) if "_bucket{" in query else vector())(
+            request, query
+        )
 
     server.reply = reply
     reader = PrometheusReader(PrometheusSettings(server.url))
@@ -345,7 +350,7 @@ async def test_old_samples_are_no_evidence(server, read):
     """Newest sample older than two scrape intervals."""
 
     def reply(request: BaseHTTPRequestHandler, query: str) -> None:
-        newest = query.startswith("max by (revision, instance) (timestamp(")
+        newest = query.startswith(NEWEST)
         says(vector(({}, str(NOW.timestamp() - 11))) if newest else healthy(query))(request, query)
 
     server.reply = reply
@@ -360,7 +365,7 @@ async def test_bad_samples_are_told(server):
     told = []
     nan = [({"revision": "old", "country": "FR"}, "NaN"), ({"revision": "new", "country": "FR"}, "+Inf")]
     newest = vector(({}, str(NOW.timestamp())))
-    server.reply = lambda request, query: says(newest if "timestamp(" in query else vector(*nan))(request, query)
+    server.reply = lambda request, query: says(newest if query.startswith(NEWEST) else vector(*nan))(request, query)
     reader = PrometheusReader(PrometheusSettings(server.url), on_bad_sample=told.append)
     (stage,) = await reader.read(a_release(), WINDOWS, "old", "new")
     reader.close()
@@ -373,7 +378,7 @@ def scraping(server: Server, *moments: float) -> None:
     left = list(moments)
 
     def reply(request: BaseHTTPRequestHandler, query: str) -> None:
-        if "timestamp(" in query:
+        if query.startswith(NEWEST):
             moment = left.pop(0) if len(left) > 1 else left[0]
             says(vector(({"revision": "old", "instance": "a"}, str(moment))))(request, query)
         elif "decision=" in query and len(left) > 1:
@@ -502,7 +507,7 @@ async def test_noise_is_known_of_the_current_stage_only(server, read):
 
 async def test_noise_is_read_twice_a_minute(server):
     """By the time of the evidence, whichever way it goes; of each release and stage by itself."""
-    server.reply = lambda request, query: says(vector(({}, "1e12")) if "timestamp(" in query else healthy(query))(
+    server.reply = lambda request, query: says(vector(({}, "1e12")) if query.startswith(NEWEST) else healthy(query))(
         request, query
     )
     reader = PrometheusReader(PrometheusSettings(server.url))

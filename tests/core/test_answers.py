@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from modelrelease.core.answers import Bucket, Sample, stage_counts, stale
+from modelrelease.core.answers import Bucket, Sample, stage_counts, stale, torn
 from modelrelease.core.counts import OVERALL, MetricsUnavailable
-from modelrelease.core.queries import StageQueries, StageWindow, stage_queries
+from modelrelease.core.queries import SCRAPED, StageQueries, StageWindow, stage_queries
 from tests.builders import a_release
 
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -92,6 +92,20 @@ def test_more_events_than_there_can_be_are_cut_and_counted():
     assert ({FR: ([0, 10], [0, 10])}, 1) == understood(
         [sample("new", 12, country="FR")], [sample("new", 10, country="FR")]
     )
+
+
+@pytest.mark.parametrize(("later", "want"), [(1.0, False), (2.0, True)], ids=["the same samples", "another scrape"])
+def test_two_counters_of_different_samples_are_torn(later, want):
+    """Each answer tells when its newest samples were scraped; that is no count of anything."""
+    questions = asked()
+    ratio = about(questions, "block-rate", "country")
+    first, second = (
+        (sample("old", 5, country="FR"), Sample({"revision": "old", "instance": "a", SCRAPED: "last"}, moment))
+        for moment in (1.0, later)
+    )
+    answers = dict.fromkeys(questions.queries, ()) | {ratio.events: first, ratio.of: second}
+    assert want == torn(questions, answers)
+    assert ({FR: ([5, 0], [5, 0])}, 0) == understood(list(first), list(second))
 
 
 def test_a_slice_without_its_label_has_a_name():

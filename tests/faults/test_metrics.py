@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from modelrelease.core.queries import SCRAPED
 from tests.faults.proxy import Behaviour, Call, Proxy, answer, faithful, reset, slow, stall
 from tests.faults.scene import PATIENCE, Object, Place, Scene, a_new_second, a_place, a_scene, a_spec, revision
 from tests.faults.tables import FULL, Table
@@ -70,14 +71,19 @@ def _query(call: Call) -> str:
     return call.request.query.get("query", "") or call.body.decode()
 
 
+def _scraped(element: dict[str, Any]) -> bool:
+    """Return whether it tells when samples were scraped: that is Prometheus' own knowledge."""
+    return SCRAPED in element["metric"]
+
+
 def value(text: str) -> Behaviour:
     """Replace every number of the candidate."""
 
     def change(said: Answer, query: str) -> Answer:
-        if "timestamp(" in query:  # when samples were scraped is Prometheus' own knowledge
+        if query.startswith("max by (revision, instance) (timestamp("):
             return said
         for element in said["data"]["result"]:
-            if element["metric"].get("revision") == NEW and "value" in element:
+            if element["metric"].get("revision") == NEW and "value" in element and not _scraped(element):
                 element["value"][1] = text
         return said
 
@@ -100,7 +106,8 @@ def _no_numerator(*revisions: str) -> Callable[[Answer, str], Answer]:
     def change(said: Answer, query: str) -> Answer:
         if "decision=" not in query:
             return said
-        kept = [it for it in said["data"]["result"] if revisions and it["metric"].get("revision") not in revisions]
+        known = said["data"]["result"]
+        kept = [it for it in known if _scraped(it) or (revisions and it["metric"].get("revision") not in revisions)]
         return {**said, "data": {**said["data"], "result": kept}}
 
     return change

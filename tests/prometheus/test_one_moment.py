@@ -35,13 +35,13 @@ CONTRACT = {
 
 
 @contextmanager
-def relay(url: str, before: Callable[[str], None]) -> Iterator[str]:
-    """Pass questions on to *url*, each after *before* has been called with it."""
+def relay(url: str, before: Callable[[str], str | None]) -> Iterator[str]:
+    """Pass questions on to *url*, each after *before* has been called with it, or to the address that it returns."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            before(self.path)
-            with urllib.request.urlopen(url + self.path) as answer:
+            asked = before(self.path) or url
+            with urllib.request.urlopen(asked + self.path) as answer:
                 body = answer.read()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -109,6 +109,33 @@ def test_a_scrape_that_ends_between_two_questions():
         counts = evidence[-1].counts["block-rate", ""]
         assert (400, 2000) == (counts.events[0, 1], counts.of[0, 1])
         assert len(counters) == 4, "both counters were read twice"
+
+
+def test_two_servers_that_answer_in_turn_are_no_evidence():
+    """As two replicas behind one Service: each scrapes at moments of its own, and one is ahead of the other."""
+    binary = binaries.ensure("prometheus")
+    with (
+        pods("new") as (pod,),
+        PrometheusServer(binary, [pod.target], scrape_interval=SCRAPE / 2) as ahead,
+        PrometheusServer(binary, [pod.target], scrape_interval=3 * SCRAPE) as behind,
+    ):
+        pod.count("FR", block=1, allow=0, latencies={})
+        until(lambda: scraped(ahead) == scraped(behind) == 1)
+        began = datetime.now(UTC)
+        time.sleep(1.1)  # windows are whole seconds
+        count(pod)
+        until(lambda: scraped(ahead) == 1001)
+
+        def numerators_of_the_one(path: str) -> str | None:
+            return behind.url if path.startswith("/api/v1/query?query=sum") and "decision" not in path else None
+
+        with relay(ahead.url, numerators_of_the_one) as url:
+            reader = PrometheusReader(PrometheusSettings(url, scrape_interval=timedelta(seconds=3 * SCRAPE)))
+            window = StageWindow("full", "full", began, datetime.now(UTC))
+            evidence = asyncio.run(reader.read(a_release(contract=CONTRACT), [window], None, "new"))
+            reader.close()
+        assert isinstance(evidence, MetricsUnavailable), evidence[0].counts["block-rate", ""]
+        assert "several servers with scrapes of their own answer in turn" in evidence.message
 
 
 def test_what_was_counted_since_the_last_scrape_before_a_stage_is_no_evidence_of_it():

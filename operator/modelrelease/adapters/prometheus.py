@@ -35,7 +35,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from modelrelease.api.parse import Release
-from modelrelease.core.answers import Bucket, Sample, Vector, observed, same_samples, stage_counts, stale
+from modelrelease.core.answers import Bucket, Sample, Vector, observed, same_samples, stage_counts, stale, torn
 from modelrelease.core.bins import aligned
 from modelrelease.core.counts import Evidence, MetricsUnavailable, Noise, StageCounts
 from modelrelease.core.noise import (
@@ -120,11 +120,13 @@ class _Reading:
         asked: The questions by stage.
         evidence: The counts by stage.
         bad: How many samples were no counts.
+        torn: Whether events and requests of a ratio are not of the same samples.
     """
 
     asked: tuple[StageQueries, ...]
     evidence: tuple[StageCounts, ...]
     bad: int
+    torn: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class PrometheusReader:
 
     All questions of a reading are for one moment, and yet a sample can arrive between two of them. A numerator from
     before it and a denominator from after it are no ratio: so the pods' newest samples are asked for before and after,
-    and when they differ, everything is read again.
+    and when they differ, everything is read again. So it is when the two say that they are of different samples: two
+    replicas behind one Service may answer in turn, and each scrapes at moments of its own.
     """
 
     def __init__(
@@ -194,13 +197,14 @@ class PrometheusReader:
             if isinstance(noise, MetricsUnavailable):
                 return noise
             after = await self._one(newest, who)
-            if not isinstance(after, MetricsUnavailable) and same_samples(before, after):
+            if not isinstance(after, MetricsUnavailable) and same_samples(before, after) and not reading.torn:
                 problem = stale(asked[-1], reading.evidence[-1], after, interval)
                 return problem or self._kept(reading, noise)
             before = after
         return MetricsUnavailable(
             f"Prometheus at {self._settings.url} got new samples while the counts were read, {MOST_READINGS} times: "
-            "they do not belong together. Does it answer slowly, or do scrapes take long?"
+            "they do not belong together. Does it answer slowly, do scrapes take long, or do several servers with "
+            "scrapes of their own answer in turn?"
         )
 
     async def _reading(self, asked: Sequence[StageQueries], who: _Who) -> "_Reading | MetricsUnavailable":
@@ -220,7 +224,8 @@ class PrometheusReader:
             bad += understood[1]
         if asked:
             evidence[-1] = observed(asked[-1], evidence[-1], answers)
-        return _Reading(tuple(asked), tuple(evidence), bad)
+        apart = any(torn(it, answers) for it in asked if it not in finished)
+        return _Reading(tuple(asked), tuple(evidence), bad, apart)
 
     def _kept(self, reading: "_Reading", noise: "_FoundNoise | None" = None) -> Evidence:
         """Return the evidence of a reading whose parts belong together, and remember what will not change."""

@@ -43,6 +43,7 @@ from modelrelease.core.counts import (
 from modelrelease.core.queries import (
     BOUND,
     REVISION,
+    SCRAPED,
     HistogramQueries,
     MetricQueries,
     Query,
@@ -114,6 +115,21 @@ def same_samples(before: Vector, after: Vector) -> bool:
     between, for one and the same moment, is answered partly without it and partly with it.
     """
     return _moments(before) == _moments(after)
+
+
+def torn(asked: StageQueries, answers: Answers) -> bool:
+    """
+    Return whether the two counters of a ratio were not counted from the same samples.
+
+    That is so when a scrape ended between the two questions, or when several servers with scrapes of their own answer
+    in turn: a share of events of the one among requests of the other was never true.
+    """
+    ratios = [it for it in asked.metrics if isinstance(it, RatioQueries)]
+    return any(_scraped(answers[it.events]) != _scraped(answers[it.of]) for it in ratios)
+
+
+def _scraped(vector: Vector) -> set[tuple[frozenset[tuple[str, str]], float]]:
+    return _moments(tuple(sample for sample in vector if SCRAPED in sample.labels))
 
 
 def _moments(vector: Vector) -> set[tuple[frozenset[tuple[str, str]], float]]:
@@ -344,7 +360,7 @@ def _known(asked: StageQueries, it: MetricQueries, vector: Vector, *more: str) -
     seen = set()
     for sample in vector:
         column = columns.get(sample.labels.get(asked.label, ""))
-        if column is None:
+        if column is None or SCRAPED in sample.labels:
             continue
         part = tuple((label, sample.labels.get(label) or NO_VALUE) for label in it.labels)
         key = (column, part, *(sample.labels.get(label) for label in more))

@@ -5,8 +5,10 @@ One question per counter and set of slice labels, whatever the number of slices,
 
     sum by (revision, <slice labels>) (parts of the rise in the window; see counting)
 
-A ratio is two counters; a rate is one, and time. A histogram is asked for twice, once for its buckets as counters, with
-their bound ``le`` as one more label, and once as native histograms: only Prometheus knows which of the two it has.
+A ratio is two counters; a rate is one, and time. Two questions may be answered by two servers, or before and after a
+scrape: so both answers of a ratio also tell when the newest samples of its pods were scraped. A histogram is asked for
+twice, once for its buckets as counters, with their bound ``le`` as one more label, and once as native histograms: only
+Prometheus knows which of the two it has.
 
 The columns are usually two revisions, told apart by the label ``revision``. They can also be two halves of one
 revision's pods: the same questions, with the half in place of the revision.
@@ -14,7 +16,7 @@ revision's pods: the same questions, with the half in place of the revision.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -27,6 +29,9 @@ from modelrelease.core.counts import OVERALL_DIMENSION
 
 REVISION: Final = "revision"
 BOUND: Final = "le"
+
+SCRAPED: Final = "modelrelease_scraped"
+"""Label of what an answer says about its samples and not about counts."""
 
 LEAST_SILENCE_SCRAPES: Final = 4
 """Scrapes for which no request may come in the shortest of bakes."""
@@ -110,7 +115,7 @@ class RatioQueries:
         metric: Name of the metric.
         dimension: Name of the dimension; ``""`` is all traffic.
         labels: Labels that name its slices.
-        events, of: The questions.
+        events, of: The questions; the answers also tell of which samples they are.
     """
 
     metric: str
@@ -476,7 +481,9 @@ class _Asking:
         match self.contract.metric(metric).measured:
             case Ratio(events=events, of=of):
                 counters = (self._counter(self._selector(text), labels) for text in (events, of))
-                return RatioQueries(metric, dimension, labels, *counters)
+                return RatioQueries(
+                    metric, dimension, labels, *(self._dated(it, self._selector(of)) for it in counters)
+                )
             case Rate(events=events):
                 seconds = exposure(self.window, self.frame.width / 1000)
                 question = self._counter(self._selector(events), labels)
@@ -493,6 +500,13 @@ class _Asking:
 
     def _counter(self, selector: Selector, labels: Sequence[str]) -> Query:
         return self._sum(counter_rise(selector, self.frame), labels)
+
+    def _dated(self, counter: Query, series: Selector) -> Query:
+        """Return the question about *counter* that also asks when the newest sample of *series* was scraped."""
+        if self.column != REVISION:
+            return counter
+        moments = f"max by ({REVISION}, instance) (timestamp({series}{self.frame.offset()}))"
+        return replace(counter, text=f'{counter.text} or label_replace({moments}, "{SCRAPED}", "last", "", "")')
 
     def _sum(self, parts: str, labels: Sequence[str]) -> Query:
         for name, pods in zip(_HALVES, self.halves, strict=False):
