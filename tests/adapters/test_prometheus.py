@@ -104,8 +104,16 @@ class Server:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                self.path += f"?{form}"
+                self.do_GET()
+
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
+                if len(self.requestline) > 8192:
+                    self.send_error(414)
+                    return
                 parameters = {name: values[0] for name, values in parse_qs(url.query).items()}
                 with server._lock:
                     server.asked.append((url.path, parameters, dict(self.headers)))
@@ -709,6 +717,23 @@ async def test_an_unknown_ca_file_is_told(read, tmp_path):
     result = await read(url="https://127.0.0.1:1", ca_file=tmp_path / "absent.pem")
     assert isinstance(result, MetricsUnavailable)
     assert "cannot be asked" in result.message
+
+
+async def test_a_long_question_fits_through_a_proxy(server):
+    """An nginx refuses lines of more than 8 KiB; one question is about the counters of all metrics."""
+    names = [f"model_decisions_by_segment_{number}_total" for number in range(8)]
+    contract = {
+        "metrics": [
+            {"name": f"m{n}", "ratio": {"events": f'{it}{{decision="x"}}', "of": it}} for n, it in enumerate(names)
+        ],
+        "clauses": [{"name": f"c{n}", "metric": f"m{n}", "within": "5%"} for n in range(len(names))],
+    }
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    evidence = await reader.read(a_release(contract=contract), WINDOWS, "old", "new")
+    reader.close()
+    assert not isinstance(evidence, MetricsUnavailable), evidence
+    (swings,) = {parameters["query"] for _, parameters, _ in server.asked if len(parameters["query"]) > 8192}
+    assert all(name in swings for name in names)
 
 
 async def test_the_environment_is_not_asked(server, read, monkeypatch):

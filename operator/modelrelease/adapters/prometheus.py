@@ -27,6 +27,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlencode
 
 import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
@@ -53,6 +54,9 @@ READ_SECONDS: Final = 10.0
 SERVER_SECONDS: Final = 8.0
 MOST_BYTES: Final = 10_000_000
 MOST_KEPT_ROWS: Final = 200_000
+
+LONGEST_LINE: Final = 6_000
+"""Characters of a question in an address; a longer one is sent as a form. An nginx takes 8 KiB, address included."""
 
 MOST_READINGS: Final = 4
 """How often counts are read until no sample arrives meanwhile; each time, fewer scrapes of that moment are open."""
@@ -486,7 +490,12 @@ class _CarefulSession(requests.Session):
             _Unusable: It is anything else.
         """
         deadline = time.monotonic() + CONNECT_SECONDS + READ_SECONDS
-        with super().request(method, url, **{**kwargs, "stream": True, "allow_redirects": False}) as response:
+        parameters = kwargs.pop("params", None) or {}
+        if len(urlencode(parameters)) > LONGEST_LINE:
+            asked = {"method": "POST", "data": parameters}
+        else:
+            asked = {"method": method, "params": parameters}
+        with super().request(url=url, **{**kwargs, **asked, "stream": True, "allow_redirects": False}) as response:
             body = _bounded(response, deadline)
         _check(response.status_code, body, wanted="matrix" if str(url).endswith("/query_range") else "vector")
         whole = requests.Response()
