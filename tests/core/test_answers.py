@@ -114,6 +114,13 @@ def test_a_slice_without_its_label_has_a_name():
     assert ({(("country", "(none)"),): ([0, 0], [3, 10])}, 0) == result
 
 
+def test_a_label_that_says_none_and_one_that_is_not_there_are_one_slice():
+    """Some count an absent value as ``(none)``, and not all of their pods or code paths have the label."""
+    none = (("country", "(none)"),)
+    both = [sample("old", 3), sample("old", 4, country="(none)")]
+    assert ({none: ([7, 0], [7, 0])}, 0) == understood(both, both)
+
+
 def test_several_series_for_one_slice_are_an_error():
     """Never the last wins."""
     twice = [sample("new", 1, country="FR", pod="a"), sample("new", 2, country="FR", pod="b")]

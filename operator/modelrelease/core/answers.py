@@ -1,9 +1,9 @@
 """
 What Prometheus' answers mean: counts of a stage.
 
-An answer without a slice label is the slice ``(none)``. An absent numerator is 0 events; an absent denominator is no
-traffic. A value that is no count (NaN, infinite, negative) takes its arm of that slice out; more events than there
-can be are cut; both are counted as bad samples.
+An answer without a slice label is the slice ``(none)``, with those of which the label says that. An absent numerator is
+0 events; an absent denominator is no traffic. A value that is no count (NaN, infinite, negative) takes its arm of that
+slice out; more events than there can be are cut; both are counted as bad samples.
 
 A column of which nothing is known from when its window began, although it served then, has no counts at all: Prometheus
 has lost its data, or did not scrape, and what a counter first seen now has counted since, nobody can tell.
@@ -253,11 +253,11 @@ def _where_busy(rate: SliceCounts, busy: BoolArray) -> SliceCounts:
 
 
 def _counters(asked: StageQueries, it: MetricQueries, vector: Vector) -> _Table:
-    table = {}
+    table: dict[tuple[int, Slice], float] = defaultdict(float)
     for column, part, sample in _known(asked, it, vector):
         if sample.buckets is not None:
             raise _Unclear(f"metric {it.metric}: Prometheus gave native histograms where a counter is wanted")
-        table[column, part] = sample.value
+        table[column, part] += sample.value
     return table
 
 
@@ -336,15 +336,15 @@ def _apart(cumulative: Mapping[float, float]) -> tuple[list[Bucket], int]:
 
 def _native(it: HistogramQueries, samples: Iterable[tuple[int, Slice, Sample]]) -> tuple[_Rows, int]:
     """Return the buckets of native histograms and how many samples were bad."""
-    rows: _Rows = {}
-    bad = 0
+    rows: _Rows = defaultdict(list)
+    broken = []
     for column, part, sample in samples:
         if sample.buckets is None:
             raise _Unclear(f"metric {it.metric}: Prometheus gave plain numbers where a histogram is wanted")
-        wrong = any(not math.isfinite(count) or count < 0 for *_, count in sample.buckets)
-        rows[column, part] = [] if wrong else list(sample.buckets)
-        bad += wrong
-    return rows, bad
+        rows[column, part] += sample.buckets
+        if any(not math.isfinite(count) or count < 0 for *_, count in sample.buckets):
+            broken.append((column, part))
+    return {key: [] if key in broken else buckets for key, buckets in rows.items()}, len(broken)
 
 
 # Columns and slices.
@@ -354,7 +354,8 @@ def _known(asked: StageQueries, it: MetricQueries, vector: Vector, *more: str) -
     """
     Yield column, slice and sample of every series of *vector* that belongs to a column.
 
-    *more* are labels that may tell several series of one column and slice apart.
+    A slice may come twice: ``(none)`` is a label that is not there, and the value that somebody has called so. *more*
+    are labels that may tell several series of one column and slice apart.
     """
     columns = {name: column for column, name in enumerate(asked.columns) if name is not None}
     seen = set()
@@ -363,7 +364,7 @@ def _known(asked: StageQueries, it: MetricQueries, vector: Vector, *more: str) -
         if column is None or SCRAPED in sample.labels:
             continue
         part = tuple((label, sample.labels.get(label) or NO_VALUE) for label in it.labels)
-        key = (column, part, *(sample.labels.get(label) for label in more))
+        key = (column, *(sample.labels.get(label) or "" for label in (*it.labels, *more)))
         if key in seen:
             labels = ", ".join(f"{name}={value!r}" for name, value in sorted(sample.labels.items()))
             raise _Unclear(f"metric {it.metric}: Prometheus gave several series for one revision and slice: {labels}")
