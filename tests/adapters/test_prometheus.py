@@ -243,6 +243,7 @@ async def test_stages_are_read_in_the_same_bins(server):
         ),
         pytest.param(says(b"x", status=503, Retry_After="86400"), "answered 503", id="hostile Retry-After"),
         pytest.param(says(b"x", status=429, Retry_After="86400"), "answered 429", id="too many requests"),
+        pytest.param(says(vector(isPartial=True)), "says is partial", id="partial in other words"),
         pytest.param(says(vector(warnings=["store down"])), "with warnings: ['store down']", id="warnings are partial"),
         pytest.param(
             says({"status": "success", "data": {"resultType": "matrix", "result": []}}), "type 'matrix'", id="matrix"

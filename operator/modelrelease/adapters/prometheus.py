@@ -530,6 +530,8 @@ def _check(status: int, body: bytes, *, wanted: str) -> None:
         raise _Unusable(f"answered {status}: {said[:_SHOWN]}", servers_fault=broken)
     if warnings := answer.get("warnings"):
         raise _Unusable(f"gave an answer that may be partial, with warnings: {str(warnings)[:_SHOWN]}")
+    if answer.get("isPartial"):  # as VictoriaMetrics says that a part of its stores did not answer
+        raise _Unusable("gave an answer that it says is partial")
     data = answer.get("data")
     kind, result = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (None, None)
     if kind != wanted or not isinstance(result, list):
