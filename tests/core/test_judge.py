@@ -408,6 +408,15 @@ def test_the_smallest_slices_are_folded_into_other():
     assert parts["other"] == (35_000, 35_000)
 
 
+def test_an_expected_slice_that_is_called_other_is_one_with_the_folded_ones():
+    """The model server counts values that were not declared as ``other``: who expects it sees it once."""
+    countries = {f"C{i}": ((20.0 * i, 1000.0 * i), (20.0 * i, 1000.0 * i)) for i in range(1, 11)}
+    countries["other"] = countries["C1"]
+    verdict = verdict_on(a_contract(expected=["other"], atMost=4), a_stage(countries=countries))
+    names = [dict(part.part)["country"] for part in clause_of(verdict).slices]
+    assert ["C10", "C8", "C9", "other"] == sorted(names)
+
+
 def test_harm_in_other_is_found():
     countries = {f"C{i}": ((200.0, 10_000.0), (600.0, 10_000.0)) for i in range(20)}
     verdict = verdict_on(a_contract(atMost=3), a_stage(countries={**HEALTHY, **countries}))

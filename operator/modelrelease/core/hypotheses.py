@@ -261,7 +261,8 @@ def _folded(
     if len(parts) <= at_most:
         return parts, counts
     other: Slice = tuple((label, OTHER) for label in dimension.labels)
-    must = np.array([part in wanted for part in parts], dtype=bool)
+    # A slice that is called so is one of them, also when it must be seen: no two slices have one name.
+    must = np.array([part in wanted and part != other for part in parts], dtype=bool)
     size = np.where([part == other for part in parts], -1.0, read.sizes(counts).sum(axis=0))
     by_size = np.lexsort((np.arange(len(parts)), -size, ~must))
     room = max(at_most - 1, int(must.sum()))
