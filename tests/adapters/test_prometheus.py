@@ -82,6 +82,7 @@ def is_quiet(request: BaseHTTPRequestHandler, query: str) -> None:
 class Server:
     """
     Answers as ``reply`` says, and ``noise`` what is asked about noise alone; remembers path, parameters, headers.
+    It takes lines up to the ``longest``, and refuses forms with the status ``no_forms`` where that is one.
     """
 
     def __init__(self) -> None:
@@ -89,6 +90,8 @@ class Server:
         self.noise: Reply = is_quiet
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.most_at_once = 0
+        self.longest = 8192
+        self.no_forms = 0
         self._at_once = 0
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -105,13 +108,16 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                if server.no_forms:
+                    self.send_error(server.no_forms)
+                    return
                 form = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 self.path += f"?{form}"
                 self.do_GET()
 
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
-                if len(self.requestline) > 8192:
+                if len(self.requestline) > server.longest:
                     self.send_error(414)
                     return
                 parameters = {name: values[0] for name, values in parse_qs(url.query).items()}
@@ -720,21 +726,33 @@ async def test_an_unknown_ca_file_is_told(read, tmp_path):
     assert "cannot be asked" in result.message
 
 
+MANY_NAMES = [f"model_decisions_by_segment_{number}_total" for number in range(8)]
+MANY_COUNTERS = {
+    "metrics": [
+        {"name": f"m{n}", "ratio": {"events": f'{it}{{decision="x"}}', "of": it}} for n, it in enumerate(MANY_NAMES)
+    ],
+    "clauses": [{"name": f"c{n}", "metric": f"m{n}", "within": "5%"} for n in range(len(MANY_NAMES))],
+}
+
+
 async def test_a_long_question_fits_through_a_proxy(server):
     """An nginx refuses lines of more than 8 KiB; one question is about the counters of all metrics."""
-    names = [f"model_decisions_by_segment_{number}_total" for number in range(8)]
-    contract = {
-        "metrics": [
-            {"name": f"m{n}", "ratio": {"events": f'{it}{{decision="x"}}', "of": it}} for n, it in enumerate(names)
-        ],
-        "clauses": [{"name": f"c{n}", "metric": f"m{n}", "within": "5%"} for n in range(len(names))],
-    }
     reader = PrometheusReader(PrometheusSettings(server.url))
-    evidence = await reader.read(a_release(contract=contract), WINDOWS, "old", "new")
+    evidence = await reader.read(a_release(contract=MANY_COUNTERS), WINDOWS, "old", "new")
     reader.close()
     assert not isinstance(evidence, MetricsUnavailable), evidence
     (swings,) = {parameters["query"] for _, parameters, _ in server.asked if len(parameters["query"]) > 8192}
-    assert all(name in swings for name in names)
+    assert all(name in swings for name in MANY_NAMES)
+
+
+@pytest.mark.parametrize("refusal", [403, 404, 405, 501])
+async def test_a_long_question_fits_where_no_forms_are_passed_on(server, refusal):
+    """Some proxies take a form for a write; their lines may be longer."""
+    server.no_forms, server.longest = refusal, 65_536
+    reader = PrometheusReader(PrometheusSettings(server.url))
+    evidence = await reader.read(a_release(contract=MANY_COUNTERS), WINDOWS, "old", "new")
+    reader.close()
+    assert not isinstance(evidence, MetricsUnavailable), evidence
 
 
 async def test_the_environment_is_not_asked(server, read, monkeypatch):

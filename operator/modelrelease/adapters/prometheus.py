@@ -58,6 +58,9 @@ MOST_KEPT_ROWS: Final = 200_000
 LONGEST_LINE: Final = 6_000
 """Characters of a question in an address; a longer one is sent as a form. An nginx takes 8 KiB, address included."""
 
+_NO_FORMS: Final = (403, 404, 405, 501)
+"""How a proxy says that it passes on no forms: some allow what reads, and take a form for a write."""
+
 MOST_READINGS: Final = 4
 """How often counts are read until no sample arrives meanwhile; each time, fewer scrapes of that moment are open."""
 
@@ -491,12 +494,14 @@ class _CarefulSession(requests.Session):
         """
         deadline = time.monotonic() + CONNECT_SECONDS + READ_SECONDS
         parameters = kwargs.pop("params", None) or {}
+        ways: list[dict[str, Any]] = [{"method": method, "params": parameters}]
         if len(urlencode(parameters)) > LONGEST_LINE:
-            asked = {"method": "POST", "data": parameters}
-        else:
-            asked = {"method": method, "params": parameters}
-        with super().request(url=url, **{**kwargs, **asked, "stream": True, "allow_redirects": False}) as response:
-            body = _bounded(response, deadline)
+            ways.insert(0, {"method": "POST", "data": parameters})
+        for way in ways:
+            with super().request(url=url, **{**kwargs, **way, "stream": True, "allow_redirects": False}) as response:
+                body = _bounded(response, deadline)
+            if response.status_code not in _NO_FORMS:
+                break
         _check(response.status_code, body, wanted="matrix" if str(url).endswith("/query_range") else "vector")
         whole = requests.Response()
         whole.status_code = response.status_code
