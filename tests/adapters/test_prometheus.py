@@ -89,10 +89,8 @@ class Server:
         self.reply: Reply = is_healthy
         self.noise: Reply = is_quiet
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
-        self.most_at_once = 0
         self.longest = 8192
         self.no_forms = 0
-        self._at_once = 0
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
@@ -123,8 +121,6 @@ class Server:
                 parameters = {name: values[0] for name, values in parse_qs(url.query).items()}
                 with server._lock:
                     server.asked.append((url.path, parameters, dict(self.headers)))
-                    server._at_once += 1
-                    server.most_at_once = max(server.most_at_once, server._at_once)
                 query = parameters.get("query", "")
                 about_noise = url.path.endswith("/query_range") or query.startswith("group by (instance)")
                 swings = query.startswith("count by (revision, instance) ((count_over_time(")
@@ -133,9 +129,6 @@ class Server:
                     (nothing if swings else server.noise if about_noise else server.reply)(self, query)
                 except (BrokenPipeError, ConnectionResetError):
                     pass
-                finally:
-                    with server._lock:
-                        server._at_once -= 1
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -579,14 +572,24 @@ async def test_an_instant_where_a_history_is_wanted_is_no_evidence(server, read)
 
 async def test_questions_in_flight_are_capped(server, read):
     """Prometheus is shared with others."""
+    lock, in_flight, seen = threading.Lock(), [0], []
 
-    def reply(request: BaseHTTPRequestHandler, query: str) -> None:
-        time.sleep(0.05)
-        is_healthy(request, query)
+    def slowly(then: Reply) -> Reply:
+        def reply(request: BaseHTTPRequestHandler, query: str) -> None:
+            with lock:
+                in_flight[0] += 1
+                seen.append(in_flight[0])
+            time.sleep(0.05)
+            # Before the answer, which lets the next question go.
+            with lock:
+                in_flight[0] -= 1
+            then(request, query)
 
-    server.reply = reply
+        return reply
+
+    server.reply, server.noise = slowly(is_healthy), slowly(is_quiet)
     assert not isinstance(await read(concurrency=2), MetricsUnavailable)
-    assert 2 == server.most_at_once
+    assert 2 == max(seen)
 
 
 async def test_a_failing_server_is_left_alone_for_a_while(server):
