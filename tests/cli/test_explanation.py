@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
@@ -339,3 +340,14 @@ def test_the_counts_are_named_by_a_contract_that_is_referred_to():
     without = explain(Sight.of(referring, NOW), BY).sections[0].items[0]
     assert with_it.rows[0].cells[5] == "190 of 3 300 requests"
     assert without.rows[0].cells[5] == "190 of 3 300"
+
+
+def test_the_deadline_is_later_by_what_is_no_time_of_it():
+    """Prometheus has been silent for 6 minutes; and a stage whose route is not in place has all of its time."""
+    sight = Sight.of(a_state("no metrics"), NOW)
+    begun, planned = sight.record.counts_from, sight.stage.deadline_time
+    assert sight.deadline == begun + planned + timedelta(minutes=6)
+    body = a_state("canary, inconclusive with an eta")
+    assert Sight.of(body, NOW).deadline < NOW + planned
+    body["status"]["candidate"]["stages"][-1]["routed"] = False
+    assert Sight.of(body, NOW).deadline == NOW + planned

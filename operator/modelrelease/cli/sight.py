@@ -21,7 +21,7 @@ from modelrelease.api.revision import Revision
 from modelrelease.api.rules import problems_of
 from modelrelease.api.status import ROLLED_BACK, CandidateStatus, ReleaseStatus, RevisionStatus, StageRecord
 from modelrelease.core.counts import printable
-from modelrelease.core.decide import NO_PODS_GRACE, needs_approval
+from modelrelease.core.decide import NO_PODS_GRACE, needs_approval, stopped_since
 from modelrelease.core.report import span
 
 SUSPENDED_BY: Final = f"{GROUP}/suspended-by"
@@ -186,8 +186,12 @@ class Sight:
 
     @property
     def deadline(self) -> datetime | None:
-        """When the open stage's deadline is."""
-        return self.record.counts_from + self.stage.deadline_time if self.stage and self.record else None
+        """When the open stage's deadline is, if from now on nothing keeps it from coming nearer."""
+        if self.stage is None or self.record is None:
+            return None
+        begun = self.now if self.record.routed is False else self.record.counts_from
+        stopped = stopped_since(self.status, self.record)
+        return begun + self.stage.deadline_time + (self.now - max(stopped, begun) if stopped else timedelta(0))
 
     def ago(self, moment: datetime) -> str:
         """Return how long ago *moment* was, such as ``4 min ago``."""

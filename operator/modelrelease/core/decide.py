@@ -132,6 +132,12 @@ def _was_written(record: StageRecord) -> bool:
     return record.routed is not False or record.written is True
 
 
+def stopped_since(status: ReleaseStatus, record: StageRecord) -> datetime | None:
+    """Return since when the open stage's deadline has not come nearer; None when it does."""
+    since = record.paused_since or status.metrics_missing_since
+    return max(since, record.counts_from) if since else None
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """
@@ -330,10 +336,8 @@ class Situation:
 
         Because a person stopped it, its spec is no spec, or Prometheus is silent: it is no fault of the candidate.
         """
-        since = (self.record and self.record.paused_since) or self.status.metrics_missing_since
-        if self.record is None or since is None:
-            return timedelta(0)
-        return self.since(max(since, self.record.counts_from))
+        since = stopped_since(self.status, self.record) if self.record else None
+        return self.since(since) if since else timedelta(0)
 
     @property
     def waited(self) -> timedelta:
