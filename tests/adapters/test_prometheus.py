@@ -7,6 +7,7 @@ tests/prometheus.
 
 import asyncio
 import base64
+import contextlib
 import json
 import socket
 import threading
@@ -125,10 +126,8 @@ class Server:
                 about_noise = url.path.endswith("/query_range") or query.startswith("group by (instance)")
                 swings = query.startswith("count by (revision, instance) ((count_over_time(")
                 nothing = says(vector())
-                try:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     (nothing if swings else server.noise if about_noise else server.reply)(self, query)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass
 
             def log_message(self, *_: object) -> None:
                 pass
