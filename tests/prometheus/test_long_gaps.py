@@ -99,9 +99,12 @@ def test_every_rise_is_counted_whatever_the_gaps(server, tmp_path):
     write({(name, "200"): points for name, points in series.items()}, server, tmp_path)
     server.start()
     selector = Selector("d_total", (Matcher("release", "=", RELEASE),))
-    for longest in (400, 1500, 3000, 7000, 14000, 14000):
+    for longest in (400, 1500, 3590, 3600, 3610, 7000, 14000, 14000):
         end = NOW - chance.uniform(0, 2 * HOUR)
-        span = [datetime.fromtimestamp(end - shift, UTC) for shift in (longest * chance.uniform(0.8, 1), 0)]
+        span = [
+            datetime.fromtimestamp(end - shift, UTC)
+            for shift in (longest * chance.choice([1, chance.uniform(0.8, 1)]), 0)
+        ]
         frame = Frame.of(*span)
         assert frame is not None
         found = server.query(f"sum by (instance) ({counter_rise(selector, frame)})", at=frame.at / 1000)

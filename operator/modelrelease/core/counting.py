@@ -45,6 +45,7 @@ from typing import Final
 from modelrelease.api.selectors import Selector
 
 _LOOK_BACK: Final = "1h"
+_HOUR: Final = 3_600_000
 _MOST_STEPS: Final = 500
 _PART_LABEL: Final = "modelrelease_part"
 
@@ -115,11 +116,15 @@ def histogram_rise(selector: Selector, frame: Frame) -> str:
 
 def _then(selector: Selector, frame: Frame) -> str:
     """Return the last value a step before, of the window or else of the hour before it."""
+    earlier = f"last_over_time({selector}[{_LOOK_BACK}] @ {frame.start})"
+    if frame.width <= _HOUR:
+        # An hour before a step reaches to the beginning of the window, and never behind what "before" sees.
+        return f"{frame.last(selector, back=frame.step)} or {earlier}"
     # The first step whose value is wholly of the window; an earlier one may be what "before" does not see.
     first = (frame.at - frame.width + frame.step) // 1000
     inside = f"{frame.last(selector, frame.step, frame.step)} and on () vector(time()) > {first}"
     steps = f"{duration(frame.width)}:{duration(frame.step)}"
-    return f"last_over_time(({inside})[{steps}]) or last_over_time({selector}[{_LOOK_BACK}] @ {frame.start})"
+    return f"last_over_time(({inside})[{steps}]) or {earlier}"
 
 
 def _parts(selector: Selector, frame: Frame, drops: str) -> str:
