@@ -70,8 +70,12 @@ def create() -> None:
         ),
         *(sys.executable, "-m", "e2e.cluster.init", str(_INIT)),
     ]
-    starter = _spawn(command, log)
+    # It waits to be told, and ends when nobody is left to tell it: what nobody has recorded nobody could remove.
+    starter = _spawn(["sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh", *command], log, stdin=subprocess.PIPE)
     _record(starter, _STARTER)
+    assert starter.stdin is not None
+    with starter.stdin as told, contextlib.suppress(BrokenPipeError):
+        told.write(b"go\n")
     deadline = time.monotonic() + 20
     while not _INIT.with_suffix(".ready").exists():
         if starter.poll() is not None or time.monotonic() > deadline:
@@ -152,14 +156,14 @@ def _recorded(*records: Path) -> list[Identity]:
     return [identity for record in records if (identity := Identity.read(record)) is not None]
 
 
-def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str], log: Path, *, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     with log.open("ab") as sink:
         return subprocess.Popen(
             command,
             cwd=paths.REPOSITORY,
             # No proxy or registry setting of the machine may leak into the cluster.
             env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(paths.STATE)},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C ends ``up``, not the cluster

@@ -6,6 +6,7 @@ The node under test has its own names, addresses and folder, so that a cluster t
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Run in a process of its own, because it is killed, and because names must be set before node.py reads them.
 DRIVER = """
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 from e2e.cluster import network, paths
 paths.STATE, paths.LOGS = Path(sys.argv[1]) / "state", Path(sys.argv[1]) / "logs"
@@ -47,7 +48,12 @@ def remove():
 def left():
     print(*node.left_behind(), sep="\\n", end="")
 
-{"create": create, "remove": remove, "left": left}[sys.argv[2]]()
+def crash():
+    # Killed when the first process is started and not yet recorded.
+    node._record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    create()
+
+{"create": create, "remove": remove, "left": left, "crash": crash}[sys.argv[2]]()
 """
 
 
@@ -68,7 +74,11 @@ def sleep_seconds(folder: Path) -> str:
 
 
 def orphans(folder: Path) -> list[str]:
-    marker = f"sleep\0{sleep_seconds(folder)}".encode()
+    return running(f"sleep\0{sleep_seconds(folder)}".encode())
+
+
+def running(marker: bytes) -> list[str]:
+    """Return the processes whose command line has the *marker*."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -97,6 +107,16 @@ def test_a_node_that_runs_is_removed_with_everything_it_started(folder):
     assert not orphans(folder)
     assert "" == finished(driver(folder, "left"))
     assert not (folder / "state").exists()
+
+
+def test_what_is_not_recorded_yet_ends_with_who_started_it(folder):
+    """Else it would begin to live after the removal that did not know of it."""
+    crashing = driver(folder, "crash")
+    crashing.communicate()
+    assert -signal.SIGKILL == crashing.returncode
+    until(lambda: not running(str(folder / "state" / "init.json").encode()))
+    finished(driver(folder, "remove"))
+    assert "" == finished(driver(folder, "left"))
 
 
 @pytest.mark.parametrize("milliseconds", [60, 100, 140, 180, 220, 260, 320, 400])
