@@ -34,7 +34,7 @@ them cost more than an edit of scrape settings in mid-stage, which can wait.
 Buckets of a classic histogram are counters, each counted by itself. A native histogram is one value that can be
 negated, added and counted, not compared: so its drops are those of its number of observations (needs Prometheus 3).
 Histograms are where a large fleet reaches the limits of a query first: 400 of them with 12 buckets each, over 1 h,
-take 3 s, of which "lost" takes 2; 400 native ones over 140 s, scraped twice a second, 0.8 s.
+scraped every 15 s, take 0.9 s on an idle machine; 400 native ones over 140 s, scraped twice a second, 0.8 s.
 """
 
 import math
