@@ -104,12 +104,16 @@ class Queue:
             self._schedule(key, entry, due)
 
     def forget(self, key: Key) -> None:
-        """Drop *key*; one that is running ends and does not come back."""
+        """
+        Drop *key*; one that is running ends and does not come back, unless it was triggered since it began.
+
+        It may have been made anew since the running look found it gone, and nothing would ever tell of that again.
+        """
         entry = self._entries.get(key)
         if entry is None:
             return
         if entry.running:
-            entry.forgotten, entry.dirty = True, False
+            entry.forgotten = not entry.dirty
             return
         del self._entries[key]
 

@@ -295,6 +295,26 @@ def test_a_namesake_of_a_forgotten_release_is_reconciled():
     assert live(scenario, behave).began[A] == pytest.approx([0, 5])
 
 
+def test_a_namesake_that_is_made_while_a_look_finds_nothing_is_reconciled():
+    """It is triggered after the look and before it is forgotten, by the look itself: that is heard."""
+    engines, looks = [], []
+
+    async def scenario(engine):
+        engines.append(engine)
+        engine.trigger(A)
+        await asyncio.sleep(1000)
+        assert engine.health.known == 0
+
+    async def behave(key):
+        await asyncio.sleep(5)
+        looks.append(key)
+        if len(looks) == 1:
+            engines[0].trigger(key)
+        engines[0].forget(key)
+
+    assert live(scenario, behave).began[A] == pytest.approx([0, 5])
+
+
 def test_health_tells_of_a_release_that_waits_too_long():
     """One place, taken: whoever waits becomes overdue, while the loop still looks."""
     seen = []
